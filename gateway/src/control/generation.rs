@@ -1,0 +1,164 @@
+//! From objects and certificates to the [`Snapshot`] that workers decide by.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use clgw_policy::{Host, ImportEntry, ImportId, LocalPeer, PeerLabels, PolicyTable};
+
+use super::material::Material;
+use crate::config::GatewayConfig;
+use crate::worker::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot};
+
+/// Turns host names into addresses. A parameter, because the simulator has no resolver.
+pub trait Resolver {
+    fn addresses(&self, name: &str) -> std::io::Result<Vec<IpAddr>>;
+}
+
+/// The resolver of the operating system, over its own network. Blocks: control thread only.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn addresses(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
+        Ok((name, 0).to_socket_addrs()?.map(|a| a.ip()).collect())
+    }
+}
+
+/// Makes snapshots. Remembers the numbers it has given to gateways and imports, so that workers
+/// keep their tunnels and load-balancing state from one generation to the next.
+#[derive(Debug, Default)]
+pub struct Generations {
+    last: u64,
+    gateways: HashMap<(Arc<str>, SocketAddr), GatewayId>,
+    imports: HashMap<(Box<str>, Box<str>), ImportSlot>,
+}
+
+impl Generations {
+    /// The next generation. Names that do not resolve leave their gateway or export unreachable
+    /// and are described in the second value.
+    pub fn next(
+        &mut self,
+        config: &GatewayConfig,
+        material: Material,
+        resolver: &impl Resolver,
+    ) -> (Snapshot, Vec<String>) {
+        self.last += 1;
+        let mut warnings = Vec::new();
+        let local = LocalPeer {
+            name: config.peer.name.as_str().into(),
+            labels: config
+                .peer
+                .labels
+                .iter()
+                .map(|(k, v)| (k.as_str().into(), v.as_str().into()))
+                .collect(),
+        };
+        let table =
+            PolicyTable::compile(&material.fabric, &local, self.last, &PeerLabels::default());
+
+        let mut resolve = |host: &Host, port: u16, what: &dyn Fn() -> String| match host {
+            Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
+            Host::Dns(name) => match resolver.addresses(name) {
+                Ok(found) if !found.is_empty() => {
+                    found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+                }
+                Ok(_) => {
+                    warnings.push(format!("{}: {name} has no address", what()));
+                    Vec::new()
+                }
+                Err(e) => {
+                    warnings.push(format!("{}: {name} does not resolve: {e}", what()));
+                    Vec::new()
+                }
+            },
+        };
+        let services: Vec<Vec<SocketAddr>> = table
+            .exports()
+            .iter()
+            .map(|e| resolve(&e.host, e.port, &|| format!("Export {}/{}", e.namespace, e.name)))
+            .collect();
+        let addresses: Vec<Vec<SocketAddr>> = table
+            .peers()
+            .iter()
+            .map(|peer| {
+                peer.gateways
+                    .iter()
+                    .flat_map(|g| resolve(&g.host, g.port, &|| format!("Peer {}", peer.name)))
+                    .collect()
+            })
+            .collect();
+        let gateways: Vec<Vec<GatewayEntry>> = table
+            .peers()
+            .iter()
+            .zip(addresses)
+            .map(|(peer, addresses)| {
+                let name: Arc<str> = Arc::from(&*peer.name);
+                addresses.into_iter().map(|a| self.gateway(&name, a)).collect()
+            })
+            .collect();
+        let import_slots = table
+            .imports()
+            .iter()
+            .map(|i| {
+                let next = ImportSlot(self.imports.len() as u32);
+                *self.imports.entry((i.namespace.clone(), i.name.clone())).or_insert(next)
+            })
+            .collect();
+        let mut wanted: Vec<GatewayEntry> = table
+            .imports()
+            .iter()
+            .flat_map(|i| i.sources.iter())
+            .filter_map(|s| gateways.get(s.peer.index()))
+            .flatten()
+            .cloned()
+            .collect();
+        wanted.sort_by_key(|g| g.id.0);
+        wanted.dedup_by_key(|g| g.id);
+        let listeners = listeners(config, table.imports());
+        let snapshot = Snapshot {
+            table,
+            identity: material.identity,
+            listeners,
+            gateways,
+            services,
+            import_slots,
+            wanted,
+        };
+        (snapshot, warnings)
+    }
+
+    fn gateway(&mut self, peer: &Arc<str>, address: SocketAddr) -> GatewayEntry {
+        let next = GatewayId(self.gateways.len() as u32);
+        let id = *self.gateways.entry((Arc::clone(peer), address)).or_insert(next);
+        GatewayEntry { id, peer: Arc::clone(peer), address }
+    }
+}
+
+/// Where tunnels and imports are accepted. An import with VIPs is reached at those and its
+/// `spec.port`, one without at every service-side address and its `spec.targetPort`.
+fn listeners(config: &GatewayConfig, imports: &[ImportEntry]) -> HashMap<SocketAddr, Listener> {
+    let mut listeners = HashMap::new();
+    for port in config.ports.iter().filter(|p| p.side.is_peer()) {
+        for address in &port.addresses {
+            listeners.insert(SocketAddr::new(address.addr(), config.tunnel.port), Listener::Tunnel);
+        }
+    }
+    for (n, import) in imports.iter().enumerate() {
+        let id = Listener::Import(ImportId(n as u32));
+        let mut vips = config
+            .vips
+            .iter()
+            .filter(|v| *v.import.namespace == *import.namespace && *v.import.name == *import.name)
+            .peekable();
+        if vips.peek().is_some() {
+            listeners.extend(vips.map(|v| (SocketAddr::new(v.address, import.port), id)));
+            continue;
+        }
+        let port = import.target_port.unwrap_or(import.port);
+        for service in config.ports.iter().filter(|p| p.side.is_service()) {
+            listeners.extend(service.addresses.iter().map(|a| (SocketAddr::new(a.addr(), port), id)));
+        }
+    }
+    listeners
+}

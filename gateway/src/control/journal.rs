@@ -1,0 +1,113 @@
+//! Single connections in the log, with the names behind their numbers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use clgw_policy::PolicyId;
+
+use crate::telemetry::{Event, EventQueue};
+use crate::worker::Snapshot;
+
+/// Generations whose names can still be told.
+const REMEMBERED: usize = 8;
+
+/// Writes workers' events to the log.
+#[derive(Debug)]
+pub(super) struct Journal {
+    queue: EventQueue,
+    /// Newest last. Holding them here is also what keeps a worker from ever freeing one.
+    generations: VecDeque<Arc<Snapshot>>,
+}
+
+impl Journal {
+    pub fn new(queue: EventQueue) -> Self {
+        Self { queue, generations: VecDeque::new() }
+    }
+
+    pub fn remember(&mut self, snapshot: Arc<Snapshot>) {
+        self.generations.push_back(snapshot);
+        self.forget();
+    }
+
+    /// Frees old generations that no worker uses any more.
+    pub fn forget(&mut self) {
+        let spare = self.generations.len().saturating_sub(REMEMBERED);
+        let mut left = spare;
+        self.generations.retain(|g| {
+            if left == 0 {
+                return true;
+            }
+            left -= 1;
+            Arc::strong_count(g) > 1
+        });
+    }
+
+    fn generation(&self, number: u64) -> Option<&Snapshot> {
+        self.generations.iter().map(AsRef::as_ref).find(|s| s.generation() == number)
+    }
+
+    /// Writes what has come; returns how many events that were.
+    pub fn write(&mut self) -> usize {
+        let mut n = 0;
+        while let Some(event) = self.queue.pop() {
+            self.event(event);
+            n += 1;
+        }
+        n
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::ClientRefused {
+                generation,
+                import,
+                client,
+                address,
+                reason,
+                policy,
+                peer_policy,
+            } => {
+                let snapshot = self.generation(generation);
+                let table = snapshot.map(|s| &s.table);
+                let import = table
+                    .and_then(|t| t.import(import))
+                    .map_or_else(|| "?".to_owned(), |i| format!("{}/{}", i.namespace, i.name));
+                let workload = table
+                    .and_then(|t| t.client_name(client))
+                    .map_or_else(|| "unknown".to_owned(), ToString::to_string);
+                let policy = policy.map(|p| policy_name(snapshot, p)).unwrap_or_default();
+                tracing::warn!(
+                    %address, workload, import, %reason, policy,
+                    peer_policy = peer_policy.as_deref().unwrap_or_default(),
+                    "connection refused"
+                );
+            }
+            Event::ClientClosed { address, reason } => {
+                tracing::debug!(%address, %reason, "connection closed");
+            }
+            Event::OpenRefused { generation, peer, export, reason, policy } => {
+                let snapshot = self.generation(generation);
+                let export = snapshot
+                    .zip(export)
+                    .and_then(|(s, e)| s.table.export(e))
+                    .map_or_else(|| "?".to_owned(), |e| format!("{}/{}", e.namespace, e.name));
+                let policy = policy.map(|p| policy_name(snapshot, p)).unwrap_or_default();
+                tracing::warn!(%peer, export, %reason, policy, "stream of a peer refused");
+            }
+            Event::TunnelUp { peer, name, resumed } => {
+                tracing::debug!(%peer, name, resumed, "tunnel up");
+            }
+            Event::TunnelDown { peer, reason, detail } => match detail {
+                Some(detail) => tracing::warn!(%peer, %reason, %detail, "tunnel down"),
+                None => tracing::debug!(%peer, %reason, "tunnel down"),
+            },
+        }
+    }
+}
+
+fn policy_name(snapshot: Option<&Snapshot>, id: PolicyId) -> String {
+    id.fixed_text()
+        .or_else(|| Some(snapshot?.table.policy(id)?.text()))
+        .unwrap_or("a policy of an older generation")
+        .to_owned()
+}

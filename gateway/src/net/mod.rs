@@ -1,0 +1,49 @@
+//! Layers 2 to 4 without TCP state: one [`PortStack`] per port and worker takes received frames,
+//! answers ARP, NDP and ICMP, and hands TCP segments on; it also finds the next hop of what is
+//! sent.
+//!
+//! IPv4, IPv6 and TCP headers are read through `smoltcp::wire`, always behind its length checks.
+//! The three small link-layer formats (Ethernet, ARP, NDP) are read here: their smoltcp types
+//! need the feature `medium-ethernet`, which would also compile Ethernet handling into the TCP
+//! engine's interface.
+
+mod arp;
+mod config;
+mod ethernet;
+mod icmp;
+mod icmp_error;
+mod ip;
+mod key;
+mod local;
+mod mac;
+mod ndp;
+mod neighbour;
+mod next_hop;
+mod rate;
+mod route;
+mod segment;
+mod site;
+mod stack;
+mod steer;
+#[cfg(test)]
+mod tests;
+
+use crate::port::TxMeta;
+
+pub use config::{PortStackConfig, StackError};
+pub use key::{FlowKey, Ip};
+pub use mac::{MacAddr, ParseMacError};
+pub use neighbour::{NeighbourEvent, NeighbourId};
+pub use next_hop::Resolve;
+pub use rate::TokenBucket;
+pub use route::Route;
+pub use segment::{TcpFlags, TcpPacket, request_checksum};
+pub use stack::{Ingress, PortStack};
+pub use steer::{Steering, SteeringError};
+
+/// Where frames to send go.
+pub trait TxSink {
+    /// Writes one frame of `len` bytes, Ethernet header included. `fill` gets exactly those
+    /// bytes; they are unspecified before. `false` = no room; the implementor has counted it.
+    fn send(&mut self, len: usize, meta: TxMeta, fill: &mut dyn FnMut(&mut [u8])) -> bool;
+}

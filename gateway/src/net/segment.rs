@@ -1,0 +1,178 @@
+//! TCP headers (RFC 9293, section 3.1), as far as finding and refusing a connection needs them.
+
+use smoltcp::wire::{TCP_HEADER_LEN, TcpControl, TcpPacket as WireTcp, TcpRepr, TcpSeqNumber};
+
+use super::ip::{Addresses, IpPacket, TCP};
+use super::{FlowKey, MacAddr};
+use crate::limits::ETHERNET_HEADER;
+use crate::port::TxMeta;
+use crate::telemetry::DropReason;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFlags {
+    pub syn: bool,
+    pub ack: bool,
+    pub fin: bool,
+    pub rst: bool,
+    pub psh: bool,
+}
+
+/// A TCP segment to one of our addresses, lengths and checksums verified.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpPacket<'f> {
+    pub key: FlowKey,
+    /// From the IP header to the end of the IP packet; Ethernet padding is cut off. May hold
+    /// IPv4 options or IPv6 hop-by-hop and destination options.
+    pub ip: &'f [u8],
+    /// Who put the frame on the link: the client itself, or the router in front of it.
+    pub src_mac: MacAddr,
+    pub flags: TcpFlags,
+    pub seq: u32,
+    /// Meaningful only with `flags.ack`.
+    pub ack: u32,
+    /// Bytes behind the TCP header.
+    pub payload_len: usize,
+}
+
+impl TcpPacket<'_> {
+    /// Whether the segment opens a connection.
+    pub fn is_syn(&self) -> bool {
+        self.flags.syn && !self.flags.ack
+    }
+}
+
+/// `checksum_known_good`: the device has verified the TCP checksum.
+#[inline]
+pub(super) fn parse<'f>(
+    packet: &IpPacket<'f>,
+    src_mac: MacAddr,
+    checksum_known_good: bool,
+) -> Result<TcpPacket<'f>, DropReason> {
+    let tcp = WireTcp::new_checked(packet.payload).map_err(|_| DropReason::TcpMalformed)?;
+    if !checksum_known_good && !packet.addresses.checksum_ok(TCP, packet.payload) {
+        return Err(DropReason::TcpChecksum);
+    }
+    let flags =
+        TcpFlags { syn: tcp.syn(), ack: tcp.ack(), fin: tcp.fin(), rst: tcp.rst(), psh: tcp.psh() };
+    let key = FlowKey {
+        local: packet.dst,
+        remote: packet.src,
+        local_port: tcp.dst_port(),
+        remote_port: tcp.src_port(),
+    };
+    // No correct host sends these; scanners do, to see how a stack reacts.
+    let contradiction = flags.syn && (flags.fin || flags.rst);
+    if contradiction || key.local_port == 0 || key.remote_port == 0 {
+        return Err(DropReason::TcpMalformed);
+    }
+    Ok(TcpPacket {
+        key,
+        ip: packet.bytes,
+        src_mac,
+        flags,
+        seq: tcp.seq_number().0 as u32,
+        ack: tcp.ack_number().0 as u32,
+        payload_len: packet.payload.len() - usize::from(tcp.header_len()),
+    })
+}
+
+/// Bytes of the frame [`write_reset`] writes.
+pub(super) fn reset_frame_len(addresses: Addresses) -> usize {
+    ETHERNET_HEADER + addresses.header_len() + TCP_HEADER_LEN
+}
+
+/// The RST that answers `packet` (RFC 9293, section 3.10.7.1), from `addresses.src`.
+pub(super) fn write_reset(
+    buf: &mut [u8],
+    packet: &TcpPacket<'_>,
+    addresses: Addresses,
+    mac: MacAddr,
+) {
+    let (seq_number, ack_number) = match packet.flags.ack {
+        true => (TcpSeqNumber(packet.ack as i32), None),
+        false => (TcpSeqNumber(0), Some(behind(packet))),
+    };
+    write_bare(buf, packet, addresses, mac, (TcpControl::Rst, seq_number, ack_number));
+}
+
+/// The ACK of everything in `packet`, from `addresses.src`. All it says is in the segment itself.
+pub(super) fn write_ack(
+    buf: &mut [u8],
+    packet: &TcpPacket<'_>,
+    addresses: Addresses,
+    mac: MacAddr,
+) {
+    let seq = TcpSeqNumber(packet.ack as i32);
+    write_bare(buf, packet, addresses, mac, (TcpControl::None, seq, Some(behind(packet))));
+}
+
+/// The sequence number behind the segment.
+fn behind(packet: &TcpPacket<'_>) -> TcpSeqNumber {
+    let flags = packet.flags;
+    let len = packet.payload_len as u32 + u32::from(flags.syn) + u32::from(flags.fin);
+    TcpSeqNumber(packet.seq.wrapping_add(len) as i32)
+}
+
+fn write_bare(
+    buf: &mut [u8],
+    packet: &TcpPacket<'_>,
+    addresses: Addresses,
+    mac: MacAddr,
+    (control, seq_number, ack_number): (TcpControl, TcpSeqNumber, Option<TcpSeqNumber>),
+) {
+    addresses.write_headers(buf, (packet.src_mac, mac), TCP, 64, TCP_HEADER_LEN);
+    let repr = TcpRepr {
+        src_port: packet.key.local_port,
+        dst_port: packet.key.remote_port,
+        control,
+        seq_number,
+        ack_number,
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (src, dst) = match addresses {
+        Addresses::V4 { src, dst } => (src.into(), dst.into()),
+        Addresses::V6 { src, dst } => (src.into(), dst.into()),
+    };
+    let segment = &mut buf[ETHERNET_HEADER + addresses.header_len()..];
+    let checksums = smoltcp::phy::ChecksumCapabilities::default();
+    repr.emit(&mut WireTcp::new_unchecked(segment), &src, &dst, &checksums);
+}
+
+/// Prepares an IP packet with a TCP segment for a device that computes the checksums: the TCP
+/// checksum field gets the sum over the pseudo-header, the IPv4 one zero (what DPDK asks for
+/// with its checksum flags).
+pub fn request_checksum(ip: &mut [u8]) -> TxMeta {
+    let ipv6 = ip.first().is_some_and(|b| b >> 4 == 6);
+    let (l3_len, addresses) = match ipv6 {
+        true => (40, 8..40),
+        false => (usize::from(ip.first().map_or(0, |b| b & 0x0f)) * 4, 12..20),
+    };
+    let (Some(addresses), Some(&offset)) = (ip.get(addresses), ip.get(l3_len + 12)) else {
+        return TxMeta::default();
+    };
+    let l4_len = (offset >> 4) * 4;
+    let words = addresses.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let mut sum = words.sum::<u32>() + 6 + (ip.len() - l3_len) as u32;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    if !ipv6 {
+        ip[10..12].fill(0);
+    }
+    let Some(field) = ip.get_mut(l3_len + 16..l3_len + 18) else { return TxMeta::default() };
+    field.copy_from_slice(&(sum as u16).to_be_bytes());
+    TxMeta {
+        l2_len: ETHERNET_HEADER as u8,
+        l3_len: l3_len as u8,
+        l4_len,
+        ipv6,
+        checksum: true,
+        tso_segment: 0,
+    }
+}

@@ -1,0 +1,56 @@
+//! Joins a service leg and a tunnel: bytes both ways, back-pressure by TCP's own windows, and
+//! each direction ended on its own (half-close).
+//!
+//! Nothing is buffered here. A byte is either in the receive ring of the leg it came from or,
+//! copied once, in the send ring of the leg it goes to. When the far ring is full the near one
+//! fills, its window closes, and the sender waits.
+
+mod permit;
+
+pub use permit::{Denial, Permit};
+
+use crate::limits::RELAY_BUDGET;
+use crate::tcp::TcpConn;
+use crate::telemetry::Counters;
+use crate::tunnel::{Scratch, Tunnel, TunnelError};
+
+/// Moves bytes of the service into the tunnel, and its FIN once they are all in. Returns whether
+/// the budget ended the turn with more to do.
+///
+/// # Errors
+/// The tunnel's record layer failed; the tunnel is lost.
+pub fn service_to_tunnel(
+    _permit: &Permit,
+    service: &mut TcpConn,
+    tunnel: &mut Tunnel,
+    tunnel_tcp: &mut TcpConn,
+    scratch: &mut Scratch,
+    counters: &mut Counters,
+) -> Result<bool, TunnelError> {
+    let moved = tunnel.seal_from(tunnel_tcp, service, scratch, RELAY_BUDGET)?;
+    counters.bytes_to_peer += moved as u64;
+    if service.recv_finished() && tunnel.session().may_send() {
+        tunnel.finish();
+    }
+    tunnel.flush(tunnel_tcp, scratch)?;
+    Ok(moved >= RELAY_BUDGET)
+}
+
+/// Takes decrypted bytes for the service. The caller has made sure that they fit
+/// ([`service_room`]).
+pub fn tunnel_to_service(
+    _permit: &Permit,
+    service: &mut TcpConn,
+    data: &[u8],
+    counters: &mut Counters,
+) {
+    let taken = service.send_slice(data);
+    debug_assert!(taken == data.len() || !service.may_send());
+    counters.bytes_from_peer += taken as u64;
+}
+
+/// Payload that [`tunnel_to_service`] can take. A service that accepts nothing any more takes
+/// everything: its bytes are thrown away until the tunnel learns of it.
+pub fn service_room(service: &TcpConn) -> usize {
+    if service.may_send() { service.send_room() } else { usize::MAX }
+}

@@ -1,0 +1,255 @@
+//! A gateway in a simulation: real workers, made from a real gateway.yaml and real objects.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use clgw_policy::SourceFile;
+use rand::rngs::StdRng;
+use rand::RngExt;
+use smoltcp::wire::{IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket};
+
+use super::SIM_RING;
+use crate::config::{self, GatewayConfig, Host as ConfigHost};
+use crate::control::{Generations, Material, Resolver, stack_config};
+use crate::limits::ETHERNET_HEADER;
+use crate::net::{FlowKey, MacAddr, PortStack, Steering};
+use crate::port::sim::{SimFrame, SimPool, SimPort};
+use crate::port::{Frame, FrameIo, PortCaps, RxChecksum, RxMeta};
+use crate::telemetry::{Counters, Event, EventQueue};
+use crate::time::Instant;
+use crate::tls::{Identity, Inline};
+use crate::worker::{Inboxes, Shared, Snapshot, Worker, WorkerConfig, WorkerPort};
+
+/// What a simulated gateway is made from.
+#[derive(Debug)]
+pub struct GatewaySetup<'a> {
+    /// Text of gateway.yaml. The number of `workers.cpus` is the number of workers.
+    pub config: &'a str,
+    /// Text of the objects.
+    pub objects: &'a str,
+    pub identity: Arc<Identity>,
+    /// Computes and verifies checksums as a good NIC does, for free.
+    pub checksum_offload: bool,
+    /// Frames of the pool.
+    pub frames: usize,
+    /// Frames reach any worker, not the one they belong to: what af_packet's fanout does.
+    pub scatter: bool,
+}
+
+struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn addresses(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
+        Ok(Vec::new())
+    }
+}
+
+#[derive(Debug)]
+pub struct SimGateway {
+    pub workers: Vec<Worker<SimPort, Inline>>,
+    config: GatewayConfig,
+    generations: Generations,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    retired: Vec<Arc<Snapshot>>,
+    events: EventQueue,
+    steering: Steering,
+    pool: SimPool,
+    checksum_offload: bool,
+    scatter: bool,
+}
+
+impl SimGateway {
+    /// # Panics
+    /// If the texts of `setup` are not valid: a simulation is written by hand.
+    pub fn new(setup: &GatewaySetup<'_>, mut seed: [u8; 32]) -> Self {
+        let host = ConfigHost { cpus: (0..64).collect() };
+        let loaded = config::parse(Path::new("gateway.yaml"), setup.config, &host);
+        let Some(config) = loaded.config else {
+            panic!("gateway.yaml: {:#?}", loaded.diagnostics);
+        };
+        let mut generations = Generations::default();
+        let material = material(setup.objects, &setup.identity);
+        let (snapshot, warnings) = generations.next(&config, material, &NoResolver);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let snapshot = Arc::new(snapshot);
+        let shared = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
+        let workers = config.workers.count() as u16;
+        let steering = Steering::software(workers);
+        let inboxes = Inboxes::new(workers);
+        let events = EventQueue::default();
+        let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
+        let pool = SimPool::new(setup.frames, mtu);
+        let workers = (0..workers)
+            .map(|id| {
+                seed[31] = seed[31].wrapping_add(1);
+                let ports = (0..config.ports.len())
+                    .map(|n| port(&config, n, &pool, setup.checksum_offload))
+                    .collect();
+                let worker_config = WorkerConfig {
+                    id,
+                    workers,
+                    service_buffer: config.buffers.service,
+                    peer_buffer: config.buffers.peer,
+                    warm_tunnels: config.tunnel.warm,
+                    max_idle_tunnels: config.tunnel.max_idle,
+                    seed,
+                };
+                let shared = Shared {
+                    snapshot: Arc::clone(&shared),
+                    counters: Arc::default(),
+                    events: events.clone(),
+                    inboxes: inboxes.clone(),
+                };
+                Worker::new(worker_config, shared, ports, Inline::default(), steering.clone())
+            })
+            .collect();
+        Self {
+            workers,
+            config,
+            generations,
+            snapshot: shared,
+            retired: vec![snapshot],
+            events,
+            steering,
+            pool,
+            checksum_offload: setup.checksum_offload,
+            scatter: setup.scatter,
+        }
+    }
+
+    /// Publishes new objects and certificates.
+    ///
+    /// # Panics
+    /// If they are not valid.
+    pub fn publish(&mut self, objects: &str, identity: &Arc<Identity>) {
+        let material = material(objects, identity);
+        let (snapshot, _) = self.generations.next(&self.config, material, &NoResolver);
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(Arc::clone(&snapshot));
+        // As the control thread does: a worker never has the last reference.
+        self.retired.push(snapshot);
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Buffers of this gateway's frames.
+    pub fn pool(&self) -> &SimPool {
+        &self.pool
+    }
+
+    /// All workers' counters.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for worker in &self.workers {
+            sum.add(worker.counters());
+        }
+        sum
+    }
+
+    /// The oldest event that nobody has taken.
+    pub fn event(&self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    pub(super) fn deliver(&mut self, port: usize, mut frame: SimFrame, rng: &mut StdRng) {
+        if self.checksum_offload {
+            let good = RxChecksum::Good;
+            frame.set_rx_meta(RxMeta { ip: good, l4: good, rss_hash: None });
+        }
+        let queue = match self.workers.len() {
+            1 => 0,
+            n if self.scatter => rng.random_range(0..n),
+            n => usize::from(self.rss(frame.data())) % n,
+        };
+        if let Some(io) = self.workers[queue].ports_mut().nth(port) {
+            io.deliver(frame);
+        }
+    }
+
+    /// The queue that RSS would choose; what is not TCP goes to the first.
+    fn rss(&self, frame: &[u8]) -> u16 {
+        tcp_key(frame).map_or(0, |key| self.steering.owner(&key))
+    }
+
+    pub(super) fn collect(&mut self, port: usize) -> Option<SimFrame> {
+        self.workers.iter_mut().find_map(|w| w.ports_mut().nth(port)?.collect())
+    }
+
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        for worker in &mut self.workers {
+            let turn = worker.poll(now);
+            let wants = if turn.busy || worker.ports_mut().any(|p| p.has_received()) {
+                Some(now)
+            } else {
+                turn.next
+            };
+            next = [next, wants].into_iter().flatten().min();
+        }
+        next
+    }
+}
+
+/// What RSS looks at; `None` for what is not TCP.
+pub(super) fn tcp_key(frame: &[u8]) -> Option<FlowKey> {
+    let ip = frame.get(ETHERNET_HEADER..)?;
+    let (src, dst, segment): (IpAddr, IpAddr, &[u8]) = match IpVersion::of_packet(ip).ok()? {
+        IpVersion::Ipv4 => {
+            let p = Ipv4Packet::new_checked(ip).ok()?;
+            (p.next_header() == IpProtocol::Tcp).then_some(())?;
+            (p.src_addr().into(), p.dst_addr().into(), ip.get(p.header_len().into()..)?)
+        }
+        IpVersion::Ipv6 => {
+            let p = Ipv6Packet::new_checked(ip).ok()?;
+            (p.next_header() == IpProtocol::Tcp).then_some(())?;
+            (p.src_addr().into(), p.dst_addr().into(), ip.get(40..)?)
+        }
+    };
+    let tcp = TcpPacket::new_checked(segment).ok()?;
+    Some(FlowKey::new((dst, tcp.dst_port()).into(), (src, tcp.src_port()).into()))
+}
+
+fn material(objects: &str, identity: &Arc<Identity>) -> Material {
+    let file = SourceFile { path: "objects.yaml".into(), text: objects.to_owned() };
+    match clgw_policy::load(&[file]) {
+        Ok(loaded) => Material {
+            fabric: loaded.fabric,
+            identity: Arc::clone(identity),
+            warnings: loaded.warnings,
+        },
+        Err(errors) => panic!("objects: {errors:#?}"),
+    }
+}
+
+fn port(config: &GatewayConfig, n: usize, pool: &SimPool, offload: bool) -> WorkerPort<SimPort> {
+    let port = &config.ports[n];
+    // The same on all workers: they share the port.
+    let name = config.peer.name.bytes().fold(0u8, |a, b| a.wrapping_mul(31).wrapping_add(b));
+    let mac = MacAddr([2, 0xc1, name, 0, 0, n as u8]);
+    let caps = PortCaps {
+        mac,
+        mtu: port.mtu,
+        tx_checksum: offload,
+        rx_checksum: offload,
+        rss: None,
+    };
+    let io = SimPort::new(caps, pool.clone(), SIM_RING, SIM_RING);
+    let mtu = io.caps().mtu;
+    let stack = PortStack::new(stack_config(config, n, port, mac, offload));
+    match stack {
+        Ok(stack) => WorkerPort { io, stack, side: port.side },
+        Err(e) => panic!("port {} with MTU {mtu}: {e}", port.name),
+    }
+}
+
+impl Drop for SimGateway {
+    fn drop(&mut self) {
+        // Frees generations here, after the workers have let go of them.
+        self.workers.clear();
+        self.retired.clear();
+    }
+}

@@ -1,0 +1,250 @@
+//! The door itself: two engines joined by a list of segments.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::*;
+use crate::time::{Duration, Instant};
+
+/// Segments that one side has sent.
+#[derive(Default)]
+struct Line {
+    segments: VecDeque<Vec<u8>>,
+    full: bool,
+}
+
+impl SegmentSink for Line {
+    fn ready(&self) -> bool {
+        !self.full
+    }
+
+    fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut segment = vec![0; len];
+        let result = fill(&mut segment);
+        if !self.full {
+            self.segments.push_back(segment);
+        }
+        result
+    }
+}
+
+struct Side {
+    engine: TcpEngine,
+    conn: TcpConn,
+    line: Line,
+    events: Vec<TcpEvent>,
+}
+
+impl Side {
+    fn new(secret: u8) -> Self {
+        Self {
+            engine: TcpEngine::new(IsnSecret::new([secret; 16])),
+            conn: ConnPool::new(65_536, 65_536, 4).take(),
+            line: Line::default(),
+            events: Vec::new(),
+        }
+    }
+
+    fn output(&mut self, now: Instant) {
+        let (event, _) = self.engine.output(&mut self.conn, now, 64, &mut self.line);
+        if event != TcpEvent::None {
+            self.events.push(event);
+        }
+    }
+
+    fn input(&mut self, now: Instant, segment: &[u8]) {
+        let event = self.engine.input(&mut self.conn, now, segment, &mut self.line);
+        if event != TcpEvent::None {
+            self.events.push(event);
+        }
+    }
+}
+
+fn addresses() -> (SocketAddr, SocketAddr) {
+    ("10.0.0.1:4000".parse().unwrap(), "10.0.0.2:80".parse().unwrap())
+}
+
+const PROFILE: Profile = Profile { mtu: 1500, checksum_offload: false };
+
+fn seq_of(ip: &[u8]) -> u32 {
+    u32::from_be_bytes(ip[24..28].try_into().unwrap())
+}
+
+/// Client and server after the handshake.
+fn established(now: Instant) -> (Side, Side) {
+    let (mut c, mut s) = (Side::new(1), Side::new(2));
+    let (client, server) = addresses();
+    let profile = c.engine.profile(PROFILE);
+    assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
+    c.output(now);
+    let syn = c.line.segments.pop_front().unwrap();
+    let profile = s.engine.profile(PROFILE);
+    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn, &mut s.line);
+    exchange(&mut c, &mut s, now);
+    assert_eq!(c.events, [TcpEvent::Established]);
+    assert_eq!(s.events, [TcpEvent::Established]);
+    (c, s)
+}
+
+fn exchange(c: &mut Side, s: &mut Side, now: Instant) {
+    for _ in 0..100 {
+        c.output(now);
+        s.output(now);
+        if c.line.segments.is_empty() && s.line.segments.is_empty() {
+            return;
+        }
+        while let Some(segment) = c.line.segments.pop_front() {
+            s.input(now, &segment);
+        }
+        while let Some(segment) = s.line.segments.pop_front() {
+            c.input(now, &segment);
+        }
+    }
+    panic!("the two sides do not come to rest");
+}
+
+#[test]
+fn initial_sequence_numbers_are_those_of_rfc_6528() {
+    let now = Instant::from_millis(7);
+    let (mut c, mut s) = (Side::new(1), Side::new(2));
+    let (client, server) = addresses();
+    let profile = c.engine.profile(PROFILE);
+    assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
+    c.output(now);
+    let syn = c.line.segments.pop_front().unwrap();
+    assert_eq!(seq_of(&syn), IsnSecret::new([1; 16]).isn(now, client, server));
+    let profile = s.engine.profile(PROFILE);
+    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn, &mut s.line);
+    s.output(now);
+    let syn_ack = s.line.segments.pop_front().unwrap();
+    assert_eq!(seq_of(&syn_ack), IsnSecret::new([2; 16]).isn(now, server, client));
+}
+
+#[test]
+fn bytes_ends_and_events() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    assert_eq!(c.conn.send_slice(b"hello"), 5);
+    c.conn.close();
+    exchange(&mut c, &mut s, now);
+    let mut seen = [0; 8];
+    assert_eq!(s.conn.peek(&mut seen), 5);
+    assert_eq!(s.conn.peek_at(1, &mut seen), 4);
+    assert!(!s.conn.recv_finished(), "bytes are left");
+    s.conn.skip(5);
+    assert!(s.conn.recv_finished());
+    assert_eq!(s.conn.state(), TcpState::Open, "half-closed");
+    assert_eq!(c.conn.send_room(), 0);
+    s.conn.close();
+    let later = now + ACK_DELAY;
+    exchange(&mut c, &mut s, later);
+    assert_eq!(c.events.last(), Some(&TcpEvent::Finished));
+    assert_eq!(s.events.last(), Some(&TcpEvent::Finished));
+    assert!(c.conn.is_over() && s.conn.is_over());
+}
+
+#[test]
+fn an_abort_is_one_reset() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.conn.abort();
+    assert!(c.conn.reset_pending() && !c.conn.is_over());
+    exchange(&mut c, &mut s, now);
+    assert!(c.conn.is_over());
+    assert_eq!(s.events.last(), Some(&TcpEvent::Reset));
+}
+
+#[test]
+fn silence_is_a_timeout() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.conn.send_slice(b"anyone?");
+    let mut at = now;
+    while c.events.last() != Some(&TcpEvent::TimedOut) {
+        c.output(at);
+        c.line.segments.clear();
+        at = c.engine.deadline(&c.conn, at).unwrap().max(at + Duration::from_millis(1));
+        assert!(at.since(now) < crate::limits::TCP_USER_TIMEOUT * 2);
+    }
+    s.line.segments.clear();
+}
+
+#[test]
+fn a_full_sink_keeps_the_segments() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.conn.send_slice(b"later");
+    c.line.full = true;
+    let (_, more) = c.engine.output(&mut c.conn, now, 64, &mut c.line);
+    assert!(more && c.line.segments.is_empty());
+    c.line.full = false;
+    exchange(&mut c, &mut s, now);
+    assert_eq!(s.conn.recv_len(), 5);
+}
+
+#[test]
+fn a_used_connection_starts_afresh() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.conn.send_slice(b"old bytes");
+    exchange(&mut c, &mut s, now);
+    let mut pool = ConnPool::new(65_536, 65_536, 1);
+    pool.put(c.conn);
+    let conn = pool.take();
+    assert_eq!(conn.state(), TcpState::Closed);
+    let (client, server) = addresses();
+    c = Side { conn, ..Side::new(3) };
+    let profile = c.engine.profile(PROFILE);
+    assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
+    assert_eq!((c.conn.recv_len(), c.conn.send_queue()), (0, 0));
+    assert!(!c.conn.is_over());
+}
+
+#[test]
+fn the_mss_follows_the_profile() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    let small = c.engine.profile(Profile { mtu: 1_280, checksum_offload: false });
+    c.conn.set_profile(small);
+    c.conn.send_slice(&[7; 5_000]);
+    c.output(now);
+    assert!(!c.line.segments.is_empty());
+    assert!(c.line.segments.iter().all(|s| s.len() <= 1_280));
+    exchange(&mut c, &mut s, now);
+    assert_eq!(s.conn.recv_len(), 5_000);
+}
+
+/// A window that the ring cannot hold made the engine panic (see the module documentation): an
+/// out-of-order segment behind the end of the ring, right after the handshake.
+#[test]
+fn a_segment_beyond_the_ring_is_harmless() {
+    for ring in [32_768, 65_536, 131_072, 262_144] {
+        let now = Instant::from_millis(1);
+        let (mut c, mut s) = (Side::new(1), Side::new(2));
+        // The client may send more than the server's ring takes.
+        c.conn = ConnPool::new(65_536, 1 << 20, 1).take();
+        s.conn = ConnPool::new(ring, 65_536, 1).take();
+        let (client, server) = addresses();
+        let profile = c.engine.profile(PROFILE);
+        assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
+        c.output(now);
+        let syn = c.line.segments.pop_front().unwrap();
+        let profile = s.engine.profile(PROFILE);
+        s.engine.accept(&mut s.conn, now, (server, client), profile, &syn, &mut s.line);
+        exchange(&mut c, &mut s, now);
+        for _ in 0..40 {
+            c.conn.send_slice(&[1; 20_000]);
+            c.output(now);
+            // Out of order, and the reader does not read.
+            while let Some(segment) = c.line.segments.pop_back() {
+                s.input(now, &segment);
+            }
+            s.output(now);
+            while let Some(segment) = s.line.segments.pop_front() {
+                c.input(now, &segment);
+            }
+        }
+        assert!(!s.events.contains(&TcpEvent::Fault), "ring for {ring}: {:?}", s.events);
+        assert!(s.conn.recv_len() > 0);
+    }
+}

@@ -1,0 +1,476 @@
+//! The native protocol between gateways: warm, mutually authenticated tunnels that carry one
+//! service connection at a time.
+//!
+//! [`frame`] is the wire format, [`Session`] says which frame is legal when, and [`Tunnel`] puts
+//! both on a TLS record layer and a TCP connection.
+
+pub mod frame;
+mod session;
+
+use std::net::SocketAddr;
+
+pub use frame::{Frame, FrameError, FrameWriter, Open, RefuseReason};
+pub use session::{Incoming, Role, Session, SessionError};
+
+use crate::limits::{
+    TLS_MAX_PLAINTEXT, TLS_MAX_RECORD, TLS_RECORD_HEADER, TLS_RECORD_TRAILER, TUNNEL_HEADER,
+    TUNNEL_MAX_DATA,
+};
+use crate::tcp::TcpConn;
+use crate::telemetry::CloseReason;
+use crate::time::Instant;
+use crate::tls::{Opened, RecordLayer, TlsError};
+
+/// Bytes that a record adds to its plaintext.
+pub const RECORD_OVERHEAD: usize = TLS_RECORD_HEADER + TLS_RECORD_TRAILER;
+/// Bytes that one DATA record adds to its payload.
+pub const DATA_OVERHEAD: usize = RECORD_OVERHEAD + TUNNEL_HEADER;
+/// A bulk record is not begun for less room than this (or than what there is to send): the send
+/// ring empties segment by segment, and records that small would cost more than they carry.
+const MIN_BULK_RECORD: usize = 4 * 1024;
+/// Room that control frames need at the most, record overhead included.
+const CONTROL_ROOM: usize = 1_536;
+
+/// Why a tunnel cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl TunnelError {
+    pub fn reason(&self) -> CloseReason {
+        match self {
+            Self::Tls(e) => e.reason(),
+            Self::Session(SessionError::Version(_)) => CloseReason::TunnelVersion,
+            Self::Frame(_) | Self::Session(_) => CloseReason::TunnelProtocol,
+        }
+    }
+}
+
+/// Memory of a worker for records that wrap around the end of a ring.
+pub struct Scratch(Box<[u8; TLS_MAX_RECORD]>);
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scratch")
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(Box::new([0; TLS_MAX_RECORD]))
+    }
+}
+
+/// Who takes what comes out of a tunnel.
+pub trait Upcalls {
+    /// Payload bytes that can be taken now. A record is opened only if all of it fits: opening
+    /// is destructive.
+    fn room(&self) -> usize;
+
+    /// One legal frame. Returning [`Next::Pause`] leaves the records behind it unread.
+    fn frame(&mut self, incoming: Incoming<'_>) -> Next;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Continue,
+    Pause,
+}
+
+/// Why [`Tunnel::open_records`] stopped.
+#[derive(Debug)]
+pub enum Stopped {
+    /// No whole record is there.
+    Drained,
+    /// [`Upcalls::room`] is too small for the next record.
+    NoRoom,
+    /// The byte budget is used up.
+    Budget,
+    /// [`Next::Pause`].
+    Paused,
+    /// close_notify: the peer sends nothing more.
+    Closed,
+}
+
+/// Control frames that wait for room.
+#[derive(Debug, Default)]
+struct Outbox {
+    hello: bool,
+    opened: bool,
+    refused: Option<(RefuseReason, Box<str>)>,
+    fin: bool,
+    reset: bool,
+    ping: Option<u64>,
+    pong: Option<u64>,
+    goaway: bool,
+}
+
+/// One end of a tunnel whose TLS handshake is done.
+#[derive(Debug)]
+pub struct Tunnel {
+    records: RecordLayer,
+    session: Session,
+    outbox: Outbox,
+    /// The other gateway's address.
+    pub remote: SocketAddr,
+    /// DNS names of its certificate; the first is the peer's name.
+    pub peer: Vec<String>,
+}
+
+impl Tunnel {
+    pub fn new(role: Role, records: RecordLayer, remote: SocketAddr, peer: Vec<String>) -> Self {
+        let outbox = Outbox { hello: true, ..Outbox::default() };
+        Self { records, session: Session::new(role), outbox, remote, peer }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The record layer, for what needs a helper thread: session tickets.
+    pub fn records_mut(&mut self) -> &mut RecordLayer {
+        &mut self.records
+    }
+
+    // --- what this side says --------------------------------------------------------------------
+
+    /// Sends OPEN. `Ok(false)` if the send ring has no room for it: take another tunnel.
+    ///
+    /// # Errors
+    /// The record layer cannot seal, or the attributes do not fit into one record.
+    pub fn send_open<'s>(
+        &mut self,
+        tcp: &mut TcpConn,
+        scratch: &mut Scratch,
+        namespace: &str,
+        name: &str,
+        attributes: impl ExactSizeIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<bool, TunnelError> {
+        if !self.flush(tcp, scratch)? || tcp.send_room() < TLS_MAX_RECORD {
+            return Ok(false);
+        }
+        let plain = &mut scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TLS_MAX_PLAINTEXT];
+        let mut writer = FrameWriter::new(plain);
+        if writer.open(namespace, name, attributes).is_err() {
+            return Err(TunnelError::Frame(FrameError::Payload(2)));
+        }
+        let len = writer.len();
+        self.seal_scratch(tcp, scratch, len)?;
+        self.session.sent_open();
+        Ok(true)
+    }
+
+    /// Sends up to `data.len()` bytes ahead of OPENED, copying them; returns how many went.
+    ///
+    /// # Errors
+    /// The record layer cannot seal.
+    pub fn send_early(
+        &mut self,
+        tcp: &mut TcpConn,
+        scratch: &mut Scratch,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<usize, TunnelError> {
+        if tcp.send_room() < TLS_MAX_RECORD || !self.session.may_send() {
+            return Ok(0);
+        }
+        let payload = &mut scratch.0[TLS_RECORD_HEADER + TUNNEL_HEADER..][..TUNNEL_MAX_DATA];
+        let n = fill(payload);
+        if n == 0 {
+            return Ok(0);
+        }
+        scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TUNNEL_HEADER]
+            .copy_from_slice(&frame::data_header(n));
+        self.seal_scratch(tcp, scratch, TUNNEL_HEADER + n)?;
+        Ok(n)
+    }
+
+    /// The exporter accepts the stream.
+    pub fn accept(&mut self) {
+        self.outbox.opened = true;
+        self.session.sent_opened();
+    }
+
+    /// The exporter refuses the stream; ends its direction.
+    pub fn refuse(&mut self, reason: RefuseReason, policy: &str) {
+        self.outbox.refused = Some((reason, policy.into()));
+        self.session.sent_terminator();
+    }
+
+    /// This side's direction has ended. Call only when all its bytes have been sealed.
+    pub fn finish(&mut self) {
+        self.outbox.fin = true;
+        self.session.sent_terminator();
+    }
+
+    /// This side breaks the stream off.
+    pub fn reset(&mut self) {
+        self.outbox.reset = true;
+        self.session.sent_terminator();
+    }
+
+    pub fn ping(&mut self, token: u64) {
+        self.outbox.ping = Some(token);
+    }
+
+    pub fn go_away(&mut self) {
+        self.outbox.goaway = true;
+    }
+
+    /// Ends the TLS connection with close_notify (RFC 8446, section 6.1).
+    pub fn close(&mut self) {
+        self.records.close();
+    }
+
+    /// Seals what is waiting in front of new data: key updates, alerts, control frames. `true`
+    /// when nothing is left waiting.
+    ///
+    /// # Errors
+    /// The record layer cannot seal.
+    pub fn flush(&mut self, tcp: &mut TcpConn, scratch: &mut Scratch) -> Result<bool, TunnelError> {
+        if self.records.pending() {
+            if tcp.send_room() < CONTROL_ROOM {
+                return Ok(false);
+            }
+            let n = self.records.write_pending(&mut scratch.0[..])?;
+            tcp.send_slice(&scratch.0[..n]);
+        }
+        if self.outbox.is_empty() {
+            return Ok(true);
+        }
+        let policy = self.outbox.refused.as_ref().map_or(0, |(_, p)| p.len());
+        if tcp.send_room() < CONTROL_ROOM.max(RECORD_OVERHEAD + 64 + policy) {
+            return Ok(false);
+        }
+        let len = self.outbox.write(&mut scratch.0[TLS_RECORD_HEADER..]);
+        self.seal_scratch(tcp, scratch, len)?;
+        Ok(true)
+    }
+
+    /// Seals `len` plaintext bytes that stand behind the header room of `scratch`. The caller has
+    /// checked that the send ring takes the record.
+    fn seal_scratch(
+        &mut self,
+        tcp: &mut TcpConn,
+        scratch: &mut Scratch,
+        len: usize,
+    ) -> Result<(), TunnelError> {
+        let n = self.records.seal(&mut scratch.0[..], len)?;
+        tcp.send_slice(&scratch.0[..n]);
+        Ok(())
+    }
+
+    /// Moves bytes from a service leg into DATA records, at most `budget`; returns how many.
+    /// Each byte is copied once, into the send ring, and sealed there.
+    ///
+    /// # Errors
+    /// The record layer cannot seal.
+    pub fn seal_from(
+        &mut self,
+        tcp: &mut TcpConn,
+        service: &mut TcpConn,
+        scratch: &mut Scratch,
+        budget: usize,
+    ) -> Result<usize, TunnelError> {
+        let mut moved = 0;
+        while moved < budget {
+            let available = service.recv_len();
+            if available == 0 || !self.flush(tcp, scratch)? {
+                break;
+            }
+            let wanted = available.min(TUNNEL_MAX_DATA);
+            let room = tcp.send_room();
+            if room < DATA_OVERHEAD + wanted.min(MIN_BULK_RECORD) {
+                break;
+            }
+            let records = &mut self.records;
+            let n = service.recv(|src| {
+                let most = src.len().min(TUNNEL_MAX_DATA).min(room - DATA_OVERHEAD);
+                let in_place = tcp.send(|dst| {
+                    let fits = dst.len().saturating_sub(DATA_OVERHEAD);
+                    if fits < most.min(MIN_BULK_RECORD) {
+                        return (0, None);
+                    }
+                    let n = most.min(fits);
+                    match seal_data(records, dst, &src[..n]) {
+                        Ok(len) => (len, Some(Ok(n))),
+                        Err(e) => (0, Some(Err(e))),
+                    }
+                });
+                let result = in_place.unwrap_or_else(|| {
+                    // The free run ends at the end of the ring: go by way of scratch memory.
+                    seal_data(records, &mut scratch.0[..], &src[..most]).map(|len| {
+                        tcp.send_slice(&scratch.0[..len]);
+                        most
+                    })
+                });
+                (result.as_ref().map_or(0, |n| *n), Some(result))
+            });
+            match n {
+                Some(Ok(n)) => moved += n,
+                Some(Err(e)) => return Err(e.into()),
+                None => break,
+            }
+        }
+        Ok(moved)
+    }
+
+    // --- what the other side says ---------------------------------------------------------------
+
+    /// Opens received records and hands their frames on, about `budget` bytes of them.
+    ///
+    /// # Errors
+    /// A record, frame or order of frames that breaks the protocol.
+    pub fn open_records(
+        &mut self,
+        tcp: &mut TcpConn,
+        scratch: &mut Scratch,
+        now: Instant,
+        budget: usize,
+        up: &mut impl Upcalls,
+    ) -> Result<(Stopped, usize), TunnelError> {
+        let mut opened = 0;
+        loop {
+            if opened >= budget {
+                return Ok((Stopped::Budget, opened));
+            }
+            let mut header = [0; TLS_RECORD_HEADER];
+            if tcp.peek(&mut header) < TLS_RECORD_HEADER {
+                return Ok((Stopped::Drained, opened));
+            }
+            let Some(len) = self.records.frame_len(&header)? else {
+                return Ok((Stopped::Drained, opened));
+            };
+            if tcp.recv_len() < len {
+                return Ok((Stopped::Drained, opened));
+            }
+            if up.room() < len.saturating_sub(DATA_OVERHEAD) {
+                return Ok((Stopped::NoRoom, opened));
+            }
+            let (records, session, outbox) =
+                (&mut self.records, &mut self.session, &mut self.outbox);
+            let mut verdict = None;
+            let in_place = tcp.recv(|run| {
+                if run.len() < len {
+                    return (0, false);
+                }
+                verdict = Some(open_one(records, session, outbox, &mut run[..len], now, up));
+                // A record that could not be opened yet stays.
+                let keep = matches!(verdict, Some(Ok(Some(Stopped::NoRoom))));
+                (if keep { 0 } else { len }, true)
+            });
+            if !in_place {
+                tcp.peek(&mut scratch.0[..len]);
+                let v = open_one(records, session, outbox, &mut scratch.0[..len], now, up);
+                if !matches!(v, Ok(Some(Stopped::NoRoom))) {
+                    tcp.skip(len);
+                }
+                verdict = Some(v);
+            }
+            opened += len;
+            if let Some(Some(stop)) = verdict.transpose()? {
+                return Ok((stop, opened));
+            }
+        }
+    }
+}
+
+fn seal_data(records: &mut RecordLayer, dst: &mut [u8], data: &[u8]) -> Result<usize, TlsError> {
+    let payload = TLS_RECORD_HEADER + TUNNEL_HEADER;
+    dst[TLS_RECORD_HEADER..payload].copy_from_slice(&frame::data_header(data.len()));
+    dst[payload..payload + data.len()].copy_from_slice(data);
+    records.seal(dst, TUNNEL_HEADER + data.len())
+}
+
+/// Opens one record and hands its frames on. `Some` = stop, and why.
+fn open_one(
+    records: &mut RecordLayer,
+    session: &mut Session,
+    outbox: &mut Outbox,
+    record: &mut [u8],
+    now: Instant,
+    up: &mut impl Upcalls,
+) -> Result<Option<Stopped>, TunnelError> {
+    let mut plain: &[u8] = match records.open(record, now)? {
+        Opened::Data(bytes) => bytes,
+        Opened::Nothing => return Ok(None),
+        Opened::Closed => return Ok(Some(Stopped::Closed)),
+        Opened::Blocked => return Ok(Some(Stopped::NoRoom)),
+        // For a helper thread: see `Tunnel::records_mut`.
+        Opened::Ticket => return Ok(None),
+    };
+    let whole = plain.len();
+    let mut next = Next::Continue;
+    while !plain.is_empty() {
+        let (frame, rest) = frame::parse(plain)?;
+        let alone = plain.len() == whole && rest.is_empty();
+        match frame {
+            Frame::Data(_) if !alone => return Err(FrameError::Payload(5).into()),
+            Frame::Open(_) if !rest.is_empty() => return Err(FrameError::Payload(2).into()),
+            _ => {}
+        }
+        let incoming = session.receive(frame)?;
+        match incoming {
+            Incoming::Nothing => {}
+            Incoming::Ping(token) => outbox.pong = Some(token),
+            other => {
+                if up.frame(other) == Next::Pause {
+                    next = Next::Pause;
+                }
+            }
+        }
+        plain = rest;
+    }
+    Ok((next == Next::Pause).then_some(Stopped::Paused))
+}
+
+impl Outbox {
+    fn is_empty(&self) -> bool {
+        !(self.hello
+            || self.opened
+            || self.refused.is_some()
+            || self.fin
+            || self.reset
+            || self.ping.is_some()
+            || self.pong.is_some()
+            || self.goaway)
+    }
+
+    /// Writes and forgets everything; the caller has checked the room.
+    fn write(&mut self, buf: &mut [u8]) -> usize {
+        let mut w = FrameWriter::new(buf);
+        let out = std::mem::take(self);
+        let mut all = Ok(());
+        if out.hello {
+            all = all.and_then(|()| w.hello(TUNNEL_MAX_DATA as u16));
+        }
+        if out.opened {
+            all = all.and_then(|()| w.opened());
+        }
+        if let Some((reason, policy)) = &out.refused {
+            all = all.and_then(|()| w.refused(*reason, policy));
+        }
+        if out.fin {
+            all = all.and_then(|()| w.fin());
+        }
+        if out.reset {
+            all = all.and_then(|()| w.reset());
+        }
+        if let Some(token) = out.ping {
+            all = all.and_then(|()| w.ping(token));
+        }
+        if let Some(token) = out.pong {
+            all = all.and_then(|()| w.pong(token));
+        }
+        if out.goaway {
+            all = all.and_then(|()| w.goaway());
+        }
+        debug_assert!(all.is_ok(), "control frames are far smaller than a record");
+        w.len()
+    }
+}

@@ -1,0 +1,366 @@
+//! The importer's side of a connection: a client reached an import; choose a source that policy
+//! allows, take a tunnel to its gateway, open a stream.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clgw_policy::{ImportId, LbScheme, Selection};
+
+use super::conn::{Client, ClientState, Failure, Leg, Phase, TunnelLeg};
+use super::snapshot::GatewayId;
+use super::Worker;
+use crate::flow::FlowId;
+use crate::limits::{
+    CONNECT_TIMEOUT, EARLY_DATA, MAX_WAITING_FOR_TUNNEL, OPEN_TIMEOUT, TLS_HANDSHAKE_TIMEOUT,
+};
+use crate::port::FrameIo;
+use crate::relay::Permit;
+use crate::tcp::TcpEvent;
+use crate::telemetry::{CloseReason, Event};
+use crate::tls::HandshakeExecutor;
+use crate::tunnel::{RefuseReason, Role};
+
+impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
+    pub(super) fn new_client(&self, import: ImportId, address: SocketAddr) -> Client {
+        let table = &self.snapshot.table;
+        let (scheme, sources) = table
+            .import(import)
+            .map_or((LbScheme::Static, 0), |i| (i.lb_scheme, i.sources.len()));
+        Client {
+            import,
+            client: table.client(address.ip()),
+            address,
+            state: ClientState::Accepting,
+            snapshot: Some(Arc::clone(&self.snapshot)),
+            selection: Selection::new(scheme, sources),
+            source: 0,
+            permit: None,
+            tunnel: None,
+            early: 0,
+            failure: None,
+        }
+    }
+
+    pub(super) fn run_client(&mut self, id: FlowId, event: TcpEvent, expired: bool) {
+        match event {
+            TcpEvent::None | TcpEvent::Finished => {}
+            TcpEvent::Established => {
+                self.counters.clients_accepted += 1;
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.deadline = None;
+                }
+                return self.next_source(id);
+            }
+            TcpEvent::Reset => return self.lose_client(id, CloseReason::ClientReset),
+            TcpEvent::TimedOut => return self.lose_client(id, CloseReason::TcpTimeout),
+            TcpEvent::Fault => return self.lose_client(id, CloseReason::EngineFault),
+        }
+        let Some(client) = self.conns.get(id).and_then(|c| c.client()) else { return };
+        let tunnel = client.tunnel;
+        match client.state {
+            ClientState::Accepting => {
+                if expired {
+                    self.lose_client(id, CloseReason::HandshakeTimeout);
+                }
+            }
+            ClientState::SourceFailed => self.next_source(id),
+            ClientState::Waiting(_) => {
+                if expired {
+                    self.source_failed(id, CloseReason::PeerUnreachable.into());
+                }
+            }
+            ClientState::Opening => {
+                let Some(tunnel) = tunnel else { return };
+                if expired {
+                    // The other gateway does not answer: whatever else is on that tunnel is lost
+                    // as well, and this client may try another source.
+                    self.lose_tunnel(tunnel, CloseReason::PeerUnreachable, None);
+                } else {
+                    self.send_early(id, tunnel);
+                }
+            }
+            ClientState::Open => {
+                if let Some(tunnel) = tunnel {
+                    self.drive(tunnel);
+                }
+            }
+        }
+    }
+
+    /// Walks the sources of the import (ClusterLink's order, see [`Selection`]) to the first that
+    /// policy allows and that a tunnel can be had to, or is being made to.
+    pub(super) fn next_source(&mut self, id: FlowId) {
+        loop {
+            let random = self.random();
+            let now = self.now;
+            let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+            let Some(snapshot) = client.snapshot.clone() else { return };
+            let Some(import) = snapshot.table.import(client.import) else {
+                return self.refuse_client(id);
+            };
+            let slot = snapshot.import_slot(client.import).0 as usize;
+            if self.round_robin.len() <= slot {
+                self.round_robin.resize_with(slot + 1, Default::default);
+            }
+            let pools = &self.pools;
+            let reachable = |source: usize| {
+                import.sources.get(source).is_some_and(|s| {
+                    snapshot.gateways_of(s.peer).iter().any(|g| {
+                        pools
+                            .get(g.id.0 as usize)
+                            .and_then(Option::as_ref)
+                            .is_none_or(|p| p.reachable(now))
+                    })
+                })
+            };
+            let Some(source) =
+                client.selection.next(&mut self.round_robin[slot], random, reachable)
+            else {
+                return self.refuse_client(id);
+            };
+            match Permit::egress(&snapshot.table, client.import, source, client.client) {
+                Err(denial) => {
+                    client.failure = Some(Failure {
+                        reason: CloseReason::PolicyDenied,
+                        policy: Some(denial.policy),
+                        peer_policy: None,
+                    });
+                    self.counters.policy_denied += 1;
+                    continue;
+                }
+                Ok(permit) => {
+                    client.permit = Some(permit);
+                    client.source = source;
+                    self.counters.policy_allowed += 1;
+                }
+            }
+            let gateways = snapshot.gateways_of(import.sources[source].peer);
+            if gateways.iter().any(|g| self.open_on_idle(g.id, id)) {
+                self.counters.tunnels_reused += 1;
+                return;
+            }
+            // The gateway with the shortest queue among those that did not just fail.
+            let best = gateways
+                .iter()
+                .filter_map(|g| {
+                    let pool = self.pools.get(g.id.0 as usize)?.as_ref()?;
+                    Some((!pool.reachable(now), pool.waiting.len(), g.id))
+                })
+                .min_by_key(|(failed, waiting, _)| (*failed, *waiting));
+            if let Some((_, waiting, gateway)) = best
+                && waiting < MAX_WAITING_FOR_TUNNEL
+            {
+                return self.wait_for_tunnel(id, gateway);
+            }
+            let reason =
+                if best.is_some() { CloseReason::Overload } else { CloseReason::PeerUnreachable };
+            if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) {
+                client.failure = Some(reason.into());
+            }
+        }
+    }
+
+    fn wait_for_tunnel(&mut self, id: FlowId, gateway: GatewayId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.deadline = Some(self.now + CONNECT_TIMEOUT + TLS_HANDSHAKE_TIMEOUT);
+            if let Some(client) = conn.client_mut() {
+                client.state = ClientState::Waiting(gateway);
+            }
+        }
+        if let Some(pool) = self.pool_mut(gateway) {
+            pool.waiting.push_back(id);
+        }
+        self.touch(id);
+        self.fill_pool(gateway);
+    }
+
+    /// This source cannot be used; the next one is tried.
+    pub(super) fn source_failed(&mut self, id: FlowId, failure: Failure) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.deadline = None;
+        let Some(client) = conn.client_mut() else { return };
+        client.failure = Some(failure);
+        client.tunnel = None;
+        client.early = 0;
+        client.permit = None;
+        client.state = ClientState::SourceFailed;
+        self.wake_id(id);
+    }
+
+    /// No source is left. The client's connection was accepted already, so it is reset, as
+    /// ClusterLink's data planes do.
+    fn refuse_client(&mut self, id: FlowId) {
+        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        let failure = client.failure.take().unwrap_or_else(|| CloseReason::NoSource.into());
+        let event = Event::ClientRefused {
+            generation: client.snapshot.as_ref().map_or(0, |s| s.generation()),
+            import: client.import,
+            client: client.client,
+            address: client.address,
+            reason: failure.reason,
+            policy: failure.policy,
+            peer_policy: failure.peer_policy,
+        };
+        self.report(event);
+        self.abort(id, failure.reason);
+    }
+
+    /// The client is gone, whatever state it was in.
+    fn lose_client(&mut self, id: FlowId, reason: CloseReason) {
+        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        let tunnel = client.tunnel.take();
+        let forwarded = client.state == ClientState::Open;
+        let address = client.address;
+        self.abort(id, reason);
+        if forwarded {
+            self.report(Event::ClientClosed { address, reason });
+        }
+        if let Some(tunnel) = tunnel {
+            self.break_stream(tunnel);
+        }
+    }
+
+    // --- streams ------------------------------------------------------------------------------------
+
+    /// Opens a stream for client `id` on an idle tunnel to `gateway`, if there is one.
+    fn open_on_idle(&mut self, gateway: GatewayId, id: FlowId) -> bool {
+        while let Some(tunnel) = self.pool_mut(gateway).and_then(|p| p.idle.pop()) {
+            let usable = self.conns.get(tunnel).is_some_and(|c| c.is_idle_tunnel());
+            if usable && self.open_stream(tunnel, id) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends OPEN for client `id` on `tunnel`. `false` if that tunnel cannot take it.
+    pub(super) fn open_stream(&mut self, tunnel: FlowId, id: FlowId) -> bool {
+        let Some((t, c)) = self.conns.get2_mut(tunnel, id) else { return false };
+        let (Leg::Tunnel(leg), Leg::Client(client)) = (&mut t.leg, &mut c.leg) else {
+            return false;
+        };
+        let (Phase::Up(up), Some(snapshot), Some(_)) =
+            (&mut leg.phase, &client.snapshot, &client.permit)
+        else {
+            return false;
+        };
+        let table = &snapshot.table;
+        let Some(source) = table.import(client.import).and_then(|i| i.sources.get(client.source))
+        else {
+            return false;
+        };
+        let attributes =
+            table.source_attributes(client.client).iter().map(|(k, v)| (&**k, &**v));
+        let sent = up.send_open(
+            &mut t.tcp,
+            &mut self.scratch,
+            &source.export_namespace,
+            &source.export_name,
+            attributes,
+        );
+        match sent {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(e) => {
+                let reason = e.reason();
+                self.lose_tunnel(tunnel, reason, Some(&e));
+                return false;
+            }
+        }
+        leg.partner = Some(id);
+        leg.early_sealed = 0;
+        leg.ping = None;
+        client.tunnel = Some(tunnel);
+        client.state = ClientState::Opening;
+        client.early = 0;
+        c.deadline = Some(self.now + OPEN_TIMEOUT);
+        self.touch(tunnel);
+        self.touch(id);
+        self.send_early(id, tunnel);
+        true
+    }
+
+    /// Sends the client's first bytes right behind OPEN. They stay in its receive ring until
+    /// OPENED, so that another source can have them if this one fails.
+    fn send_early(&mut self, id: FlowId, tunnel: FlowId) {
+        let Some((t, c)) = self.conns.get2_mut(tunnel, id) else { return };
+        let (Leg::Tunnel(TunnelLeg { phase: Phase::Up(up), early_sealed, .. }), Leg::Client(client)) =
+            (&mut t.leg, &mut c.leg)
+        else {
+            return;
+        };
+        while client.early < EARLY_DATA && client.early < c.tcp.recv_len() {
+            let before = t.tcp.send_queue();
+            let (early, client_tcp) = (client.early, &mut c.tcp);
+            let sent = up.send_early(&mut t.tcp, &mut self.scratch, |buf| {
+                let most = buf.len().min(EARLY_DATA - early);
+                client_tcp.peek_at(early, &mut buf[..most])
+            });
+            match sent {
+                Ok(0) => break,
+                Ok(n) => {
+                    client.early += n;
+                    *early_sealed += t.tcp.send_queue() - before;
+                }
+                Err(e) => {
+                    let reason = e.reason();
+                    return self.lose_tunnel(tunnel, reason, Some(&e));
+                }
+            }
+        }
+        self.touch(tunnel);
+    }
+
+    /// The exporter accepted: the early bytes are its own now.
+    pub(super) fn stream_opened(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.deadline = None;
+        let Leg::Client(client) = &mut conn.leg else { return };
+        client.state = ClientState::Open;
+        client.snapshot = None;
+        client.failure = None;
+        self.counters.bytes_to_peer += client.early as u64;
+        conn.tcp.skip(std::mem::take(&mut client.early));
+    }
+
+    /// The exporter refused; another source may not.
+    pub(super) fn stream_refused(&mut self, id: FlowId, reason: RefuseReason, policy: Box<str>) {
+        let reason = match reason {
+            RefuseReason::Policy | RefuseReason::PeerName => CloseReason::PeerPolicyDenied,
+            RefuseReason::NoSuchExport => CloseReason::ExportNotFound,
+            RefuseReason::ServiceUnreachable => CloseReason::ServiceUnreachable,
+            RefuseReason::ServiceTimeout => CloseReason::ServiceTimeout,
+            RefuseReason::Overload => CloseReason::Overload,
+            RefuseReason::Draining => CloseReason::Draining,
+        };
+        let peer_policy = (!policy.is_empty()).then_some(policy);
+        self.source_failed(id, Failure { reason, policy: None, peer_policy });
+    }
+
+    /// The tunnel under a client is gone. As long as the exporter cannot have passed a byte on,
+    /// another source is tried; after that the client has to know.
+    ///
+    /// Early bytes whose segments were not acknowledged were not seen by the exporter's stack,
+    /// which acknowledges what it has taken in the same turn as it forwards it.
+    pub(super) fn client_lost_tunnel(&mut self, id: FlowId, reason: CloseReason, untouched: bool) {
+        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        match client.state {
+            ClientState::Opening if untouched => self.source_failed(id, reason.into()),
+            ClientState::Opening => {
+                client.tunnel = None;
+                client.failure = Some(reason.into());
+                self.refuse_client(id);
+            }
+            _ => {
+                client.tunnel = None;
+                let address = client.address;
+                self.abort(id, reason);
+                self.report(Event::ClientClosed { address, reason });
+            }
+        }
+    }
+
+    pub(super) fn new_importer_tunnel(&self, gateway: GatewayId) -> TunnelLeg {
+        TunnelLeg::new(Role::Importer, Some(gateway), self.now)
+    }
+}

@@ -1,0 +1,200 @@
+//! The connections of a worker: what each one is, and how far it has come.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clgw_policy::{ClientId, ImportId, PolicyId, Selection};
+
+use super::snapshot::{GatewayId, Snapshot};
+use crate::flow::FlowId;
+use crate::net::{FlowKey, NeighbourId};
+use crate::relay::Permit;
+use crate::tcp::{TcpConn, TcpEvent};
+use crate::telemetry::CloseReason;
+use crate::time::Instant;
+use crate::tls::Handshake;
+use crate::tunnel::{Role, Tunnel};
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub tcp: TcpConn,
+    pub key: FlowKey,
+    /// Index of the port it runs on.
+    pub port: u8,
+    pub neighbour: NeighbourId,
+    pub leg: Leg,
+    /// What TCP reported and the leg has not looked at.
+    pub event: TcpEvent,
+    /// The earliest wheel entry that is outstanding.
+    pub timer: Option<Instant>,
+    /// When the leg wants to be run even if nothing arrives.
+    pub deadline: Option<Instant>,
+    /// Stands in the ready list.
+    pub ready: bool,
+    /// Counted as half-open.
+    pub half_open: bool,
+    /// The leg has no more business; the connection stays until TCP is done.
+    pub over: bool,
+    /// Sequence number behind the other side's FIN, once one was seen.
+    pub fin_seq: u32,
+}
+
+/// The three kinds of connection a gateway has.
+#[derive(Debug)]
+pub(super) enum Leg {
+    /// A client's connection to an import.
+    Client(Client),
+    /// Our connection to an exported service.
+    Service(Service),
+    /// A connection between gateways.
+    Tunnel(TunnelLeg),
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub import: ImportId,
+    pub client: ClientId,
+    pub address: SocketAddr,
+    pub state: ClientState,
+    /// Ids above belong to this generation. Given up once the connection is forwarded. It is never
+    /// the last reference: the control thread frees generations.
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub selection: Selection,
+    pub source: usize,
+    pub permit: Option<Permit>,
+    pub tunnel: Option<FlowId>,
+    /// Bytes at the front of the receive ring that went out ahead of OPENED.
+    pub early: usize,
+    /// Why the last source failed.
+    pub failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub reason: CloseReason,
+    pub policy: Option<PolicyId>,
+    pub peer_policy: Option<Box<str>>,
+}
+
+impl From<CloseReason> for Failure {
+    fn from(reason: CloseReason) -> Self {
+        Self { reason, policy: None, peer_policy: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientState {
+    /// TCP handshake.
+    Accepting,
+    /// In the queue of a gateway, for a tunnel.
+    Waiting(GatewayId),
+    /// The gateway it waited for cannot be had; the next source is due.
+    SourceFailed,
+    /// OPEN is out.
+    Opening,
+    /// Forwarded.
+    Open,
+}
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub tunnel: FlowId,
+    pub permit: Permit,
+    pub connected: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct TunnelLeg {
+    pub role: Role,
+    /// Importer only.
+    pub gateway: Option<GatewayId>,
+    pub phase: Phase,
+    /// The client or service leg that uses it now.
+    pub partner: Option<FlowId>,
+    /// Sealed bytes sent behind OPEN, ahead of OPENED.
+    pub early_sealed: usize,
+    /// Since when it is idle, or when it was last heard of while idle.
+    pub idle_since: Instant,
+    /// PING sent at.
+    pub ping: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// TCP handshake.
+    Connecting,
+    /// TLS handshake. While `in_flight`, a helper has the state and looks at the first `input`
+    /// bytes of the receive ring.
+    Handshake { state: Option<Box<Handshake>>, in_flight: bool, input: usize },
+    Up(Box<Tunnel>),
+    /// Nothing more is said; waits for TCP to end.
+    Closing,
+}
+
+impl TunnelLeg {
+    pub fn new(role: Role, gateway: Option<GatewayId>, now: Instant) -> Self {
+        Self {
+            role,
+            gateway,
+            phase: Phase::Connecting,
+            partner: None,
+            early_sealed: 0,
+            idle_since: now,
+            ping: None,
+        }
+    }
+}
+
+impl Conn {
+    pub fn tunnel(&self) -> Option<&TunnelLeg> {
+        match &self.leg {
+            Leg::Tunnel(leg) => Some(leg),
+            _ => None,
+        }
+    }
+
+    pub fn tunnel_mut(&mut self) -> Option<&mut TunnelLeg> {
+        match &mut self.leg {
+            Leg::Tunnel(leg) => Some(leg),
+            _ => None,
+        }
+    }
+
+    pub fn client(&self) -> Option<&Client> {
+        match &self.leg {
+            Leg::Client(leg) => Some(leg),
+            _ => None,
+        }
+    }
+
+    pub fn client_mut(&mut self) -> Option<&mut Client> {
+        match &mut self.leg {
+            Leg::Client(leg) => Some(leg),
+            _ => None,
+        }
+    }
+
+    /// The established tunnel of a tunnel leg, with the TCP connection it runs on.
+    pub fn up(&mut self) -> Option<(&mut TcpConn, &mut Tunnel)> {
+        match &mut self.leg {
+            Leg::Tunnel(TunnelLeg { phase: Phase::Up(tunnel), .. }) => {
+                Some((&mut self.tcp, tunnel))
+            }
+            _ => None,
+        }
+    }
+
+    /// An established importer's tunnel that can take an OPEN now.
+    pub fn is_idle_tunnel(&self) -> bool {
+        match &self.leg {
+            Leg::Tunnel(TunnelLeg { phase: Phase::Up(t), partner: None, .. }) => {
+                !self.over
+                    && t.session().is_idle()
+                    && !t.session().going_away()
+                    && self.tcp.may_send()
+                    && !self.tcp.recv_finished()
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A port as a worker has it: the device, the stack without TCP state, and the frames on their
+//! way out.
+
+use std::collections::VecDeque;
+
+use crate::limits::{ETHERNET_HEADER, MAX_MTU, TX_QUEUE_FRAMES, TX_STASH_FRAMES};
+use crate::net::{NeighbourId, PortStack, TxSink, request_checksum};
+use crate::port::{Frame, FrameIo, Side, TxMeta};
+use crate::tcp::{ProfileId, SegmentSink};
+use crate::telemetry::{Counters, DropReason};
+
+#[derive(Debug)]
+pub(super) struct Port<P: FrameIo> {
+    pub io: P,
+    pub stack: PortStack,
+    pub side: Side,
+    pub profile: ProfileId,
+    queue: VecDeque<P::Frame>,
+    /// Where a segment goes for which there is no frame.
+    spare: Box<[u8]>,
+    tx_checksum: bool,
+    losses: Losses,
+}
+
+/// Frames that could not be sent, since they were last moved to the worker's counters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    queue_full: u64,
+    no_frame: u64,
+    too_long: u64,
+    unresolved: u64,
+}
+
+impl<P: FrameIo> Port<P> {
+    pub fn new(io: P, stack: PortStack, side: Side, profile: ProfileId) -> Self {
+        let tx_checksum = io.caps().tx_checksum;
+        Self {
+            io,
+            stack,
+            side,
+            profile,
+            queue: VecDeque::with_capacity(TX_QUEUE_FRAMES + TX_STASH_FRAMES),
+            spare: vec![0; MAX_MTU + ETHERNET_HEADER].into(),
+            tx_checksum,
+            losses: Losses::default(),
+        }
+    }
+
+    /// The stack and where it may send, at the same time.
+    pub fn split(&mut self) -> (&mut PortStack, Tx<'_, P>) {
+        let Self { io, stack, queue, spare, tx_checksum, losses, .. } = self;
+        (stack, Tx { io, queue, spare, tx_checksum: *tx_checksum, losses })
+    }
+
+    /// Where a connection with this next hop may send.
+    pub fn flow_tx(&mut self, neighbour: NeighbourId, v4: bool) -> FlowTx<'_, P> {
+        let l2 = self.stack.l2_header(neighbour, !v4);
+        FlowTx { tx: self.split().1, l2 }
+    }
+
+    /// Gives queued frames to the device; returns how many it took.
+    pub fn transmit(&mut self, counters: &mut Counters) -> usize {
+        let lost = std::mem::take(&mut self.losses);
+        counters.add_drops(DropReason::TxQueueFull, lost.queue_full);
+        counters.add_drops(DropReason::NoMbuf, lost.no_frame);
+        counters.add_drops(DropReason::FrameTooLong, lost.too_long);
+        counters.add_drops(DropReason::NeighbourUnresolved, lost.unresolved);
+        let mut sent = 0;
+        while !self.queue.is_empty() {
+            let bytes: usize =
+                self.queue.iter().take(crate::limits::RX_BURST).map(|f| f.data().len()).sum();
+            let before = self.queue.len();
+            let n = self.io.tx_burst(&mut self.queue);
+            debug_assert_eq!(before - self.queue.len(), n);
+            sent += n;
+            counters.tx_frames += n as u64;
+            // Exact when the burst was taken whole, which is the rule.
+            counters.tx_bytes += (bytes * n / before.min(crate::limits::RX_BURST).max(1)) as u64;
+            if n == 0 {
+                break;
+            }
+        }
+        sent
+    }
+}
+
+/// Where frames of one port go.
+pub(super) struct Tx<'a, P: FrameIo> {
+    io: &'a mut P,
+    queue: &'a mut VecDeque<P::Frame>,
+    spare: &'a mut [u8],
+    tx_checksum: bool,
+    losses: &'a mut Losses,
+}
+
+impl<P: FrameIo> TxSink for Tx<'_, P> {
+    fn send(&mut self, len: usize, meta: TxMeta, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+        // Replies may use the room that connections leave alone.
+        if self.queue.len() >= TX_QUEUE_FRAMES + TX_STASH_FRAMES {
+            self.losses.queue_full += 1;
+            return false;
+        }
+        let Some(mut frame) = self.io.alloc() else {
+            self.losses.no_frame += 1;
+            return false;
+        };
+        if len > frame.capacity() {
+            self.losses.too_long += 1;
+            return false;
+        }
+        frame.set_len(len);
+        fill(frame.data_mut());
+        frame.set_tx_meta(meta);
+        self.queue.push_back(frame);
+        true
+    }
+}
+
+/// Where segments of one connection go: frames of its port with its link header in front.
+pub(super) struct FlowTx<'a, P: FrameIo> {
+    pub tx: Tx<'a, P>,
+    /// `None` while the next hop is unknown.
+    pub l2: Option<[u8; ETHERNET_HEADER]>,
+}
+
+impl<P: FrameIo> SegmentSink for FlowTx<'_, P> {
+    fn ready(&self) -> bool {
+        self.l2.is_some() && self.tx.queue.len() < TX_QUEUE_FRAMES
+    }
+
+    fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let whole = ETHERNET_HEADER + len;
+        let frame = match self.l2 {
+            Some(l2) if self.tx.queue.len() < TX_QUEUE_FRAMES + TX_STASH_FRAMES => {
+                self.tx.io.alloc().filter(|f| whole <= f.capacity()).map(|f| (f, l2))
+            }
+            _ => None,
+        };
+        let Some((mut frame, l2)) = frame else {
+            match self.l2 {
+                None => self.tx.losses.unresolved += 1,
+                Some(_) => self.tx.losses.no_frame += 1,
+            }
+            return fill(&mut self.tx.spare[..len]);
+        };
+        frame.set_len(whole);
+        let bytes = frame.data_mut();
+        bytes[..ETHERNET_HEADER].copy_from_slice(&l2);
+        let result = fill(&mut bytes[ETHERNET_HEADER..]);
+        if self.tx.tx_checksum {
+            let meta = request_checksum(&mut bytes[ETHERNET_HEADER..]);
+            frame.set_tx_meta(meta);
+        }
+        self.tx.queue.push_back(frame);
+        result
+    }
+}

@@ -1,0 +1,750 @@
+//! Tunnels: bringing them up, moving streams over them, keeping some warm, taking them down.
+
+use std::sync::Arc;
+
+use super::conn::{ClientState, Leg, Phase};
+use super::pool::Pool;
+use super::service::{OpenDecision, decide_open};
+use super::snapshot::{GatewayId, Snapshot};
+use super::{Conn, Worker};
+use crate::flow::FlowId;
+use crate::limits::{
+    HANDSHAKE_QUEUE, RELAY_BUDGET, TCP_CLOSING_TIMEOUT, TLS_HANDSHAKE_TIMEOUT, TLS_MAX_HANDSHAKE,
+    TUNNEL_IDLE_TIMEOUT, TUNNEL_MAX_CONNECTING, TUNNEL_PING_INTERVAL, TUNNEL_PING_TIMEOUT,
+};
+use crate::port::FrameIo;
+use crate::relay::{self, Permit};
+use crate::tcp::{TcpConn, TcpEvent};
+use crate::telemetry::{CloseReason, Counters, Event};
+use crate::time::Instant;
+use crate::tls::{Established, HandshakeExecutor, Job, Outcome, Work};
+use crate::tunnel::{
+    Incoming, Next, RefuseReason, Role, Stopped, Tunnel, TunnelError, Upcalls,
+};
+
+/// What came out of a tunnel in one turn, for after the borrow of its buffers ends.
+#[derive(Debug, Default)]
+struct Seen {
+    opened: bool,
+    fin: bool,
+    reset: bool,
+    pong: bool,
+    refused: Option<(RefuseReason, Box<str>)>,
+    open: Option<OpenDecision>,
+}
+
+/// Takes a tunnel's frames: DATA goes straight to the service leg.
+struct StreamUp<'a> {
+    service: Option<(&'a Permit, &'a mut TcpConn)>,
+    /// The service has not accepted yet.
+    hold: bool,
+    counters: &'a mut Counters,
+    snapshot: &'a Snapshot,
+    peer: &'a [String],
+    seen: Seen,
+}
+
+impl Upcalls for StreamUp<'_> {
+    fn room(&self) -> usize {
+        match &self.service {
+            _ if self.hold => 0,
+            Some((_, service)) => relay::service_room(service),
+            None => usize::MAX,
+        }
+    }
+
+    fn frame(&mut self, incoming: Incoming<'_>) -> Next {
+        match incoming {
+            Incoming::Data(data) => {
+                if let Some((permit, service)) = &mut self.service {
+                    relay::tunnel_to_service(permit, service, data, self.counters);
+                }
+                return Next::Continue;
+            }
+            Incoming::Open(open) => {
+                self.seen.open = Some(decide_open(self.snapshot, self.peer, &open));
+            }
+            Incoming::Opened => self.seen.opened = true,
+            Incoming::Refused { reason, policy } => {
+                self.seen.refused = Some((reason, policy.into()));
+            }
+            Incoming::Fin => self.seen.fin = true,
+            Incoming::Reset => self.seen.reset = true,
+            Incoming::Pong(_) => {
+                self.seen.pong = true;
+                return Next::Continue;
+            }
+            Incoming::GoAway | Incoming::Nothing | Incoming::Ping(_) => return Next::Continue,
+        }
+        Next::Pause
+    }
+}
+
+impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
+    pub(super) fn run_tunnel(&mut self, id: FlowId, event: TcpEvent, expired: bool) {
+        let failed = match event {
+            TcpEvent::None | TcpEvent::Finished => None,
+            TcpEvent::Established => {
+                self.tcp_up(id);
+                None
+            }
+            TcpEvent::Reset => Some(CloseReason::PeerReset),
+            TcpEvent::TimedOut => Some(CloseReason::TcpTimeout),
+            TcpEvent::Fault => Some(CloseReason::EngineFault),
+        };
+        let Some(leg) = self.conns.get(id).and_then(|c| c.tunnel()) else { return };
+        if let Some(reason) = failed {
+            let reason = match leg.phase {
+                Phase::Connecting => CloseReason::PeerUnreachable,
+                _ => reason,
+            };
+            return self.lose_tunnel(id, reason, None);
+        }
+        match &leg.phase {
+            Phase::Connecting if expired => {
+                self.lose_tunnel(id, CloseReason::PeerUnreachable, None);
+            }
+            Phase::Handshake { .. } if expired => {
+                self.lose_tunnel(id, CloseReason::HandshakeTimeout, None);
+            }
+            Phase::Handshake { .. } => self.step_handshake(id),
+            Phase::Up(_) => self.drive(id),
+            Phase::Connecting | Phase::Closing => {}
+        }
+    }
+
+    // --- handshake --------------------------------------------------------------------------------
+
+    fn tcp_up(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.deadline = Some(self.now + TLS_HANDSHAKE_TIMEOUT);
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        leg.phase = Phase::Handshake { state: None, in_flight: false, input: 0 };
+        if leg.role == Role::Importer {
+            self.submit_handshake(id);
+        }
+    }
+
+    fn step_handshake(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let ended = conn.tcp.recv_finished();
+        let received = conn.tcp.recv_len();
+        let Some(Phase::Handshake { in_flight, .. }) = conn.tunnel().map(|l| &l.phase) else {
+            return;
+        };
+        if *in_flight {
+            return;
+        }
+        if received > 0 {
+            self.submit_handshake(id);
+        } else if ended {
+            self.lose_tunnel(id, CloseReason::TlsHandshake, None);
+        }
+    }
+
+    /// Gives the handshake and what was received for it to a helper. The bytes stay in the ring
+    /// until the helper says how many of them were handshake.
+    fn submit_handshake(&mut self, id: FlowId) {
+        let now = self.now;
+        let identity = Arc::clone(&self.snapshot.identity);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        let peer = leg.gateway.and_then(|g| {
+            Some(Arc::clone(&self.pools.get(g.0 as usize)?.as_ref()?.entry.peer))
+        });
+        let Phase::Handshake { state, in_flight, input } = &mut leg.phase else { return };
+        let mut bytes = vec![0; conn.tcp.recv_len().min(TLS_MAX_HANDSHAKE)];
+        let n = conn.tcp.peek(&mut bytes);
+        bytes.truncate(n);
+        let work = match state.take() {
+            Some(handshake) => Work::Step { handshake, input: bytes },
+            None => Work::Start { identity, client: peer, input: bytes },
+        };
+        match self.handshakes.submit(Job { token: id.to_bits(), work }) {
+            Ok(()) => (*in_flight, *input) = (true, n),
+            Err(Job { work: Work::Step { handshake, .. }, .. }) => {
+                // A handshake that has begun is worth finishing: try again in a moment.
+                *state = Some(handshake);
+                let at = now + crate::limits::TIMER_TICK;
+                if conn.timer.is_none_or(|t| at < t) {
+                    conn.timer = Some(at);
+                    self.wheel.insert(at, id);
+                }
+            }
+            Err(_) => self.lose_tunnel(id, CloseReason::Overload, None),
+        }
+    }
+
+    /// Takes what the helper threads have finished.
+    pub(super) fn take_handshakes(&mut self) -> bool {
+        let mut any = false;
+        while let Some(done) = self.handshakes.poll() {
+            any = true;
+            let id = FlowId::from_bits(done.token);
+            // The connection may have ended meanwhile.
+            if self.conns.get(id).is_some_and(|c| !c.over) {
+                self.handshake_done(id, done.outcome);
+                self.touch(id);
+                self.flush_touched();
+            }
+        }
+        any
+    }
+
+    fn handshake_done(&mut self, id: FlowId, outcome: Outcome) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        match (outcome, &mut leg.phase) {
+            (Outcome::Ticket(done), Phase::Up(up)) => {
+                match up.records_mut().return_ticket_job(done) {
+                    Ok(()) => Self::wake(&mut self.ready, id, conn),
+                    Err(e) => self.lose_tunnel(id, e.reason(), Some(&e.into())),
+                }
+            }
+            (Outcome::More { handshake, send }, Phase::Handshake { state, in_flight, input }) => {
+                *state = Some(handshake);
+                *in_flight = false;
+                conn.tcp.skip(std::mem::take(input));
+                if conn.tcp.send_slice(&send) < send.len() {
+                    return self.lose_tunnel(id, CloseReason::TlsHandshake, None);
+                }
+                Self::wake(&mut self.ready, id, conn);
+            }
+            (Outcome::Established { established, send }, Phase::Handshake { input, .. }) => {
+                // What came behind the handshake stays in the ring.
+                conn.tcp.skip(input.saturating_sub(established.leftover.len()));
+                if conn.tcp.send_slice(&send) < send.len() {
+                    return self.lose_tunnel(id, CloseReason::TlsHandshake, None);
+                }
+                self.tunnel_up(id, *established);
+            }
+            (Outcome::Failed { error, send }, _) => {
+                // The alert, if there is one.
+                conn.tcp.send_slice(&send);
+                self.counters.handshakes_failed += 1;
+                self.lose_tunnel(id, error.reason(), Some(&error.into()));
+            }
+            (_, Phase::Connecting | Phase::Closing | Phase::Handshake { .. } | Phase::Up(_)) => {}
+        }
+    }
+
+    fn tunnel_up(&mut self, id: FlowId, established: Established) {
+        let Established { records, peer, alpn, resumed, leftover: _ } = established;
+        if alpn.as_deref() != Some(crate::tls::ALPN_NATIVE) {
+            return self.lose_tunnel(id, CloseReason::TunnelVersion, None);
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let remote = conn.key.remote_addr();
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        let name = peer.dns_names.first().map_or("", String::as_str).into();
+        let up = Tunnel::new(leg.role, records, remote, peer.dns_names);
+        leg.phase = Phase::Up(Box::new(up));
+        leg.idle_since = self.now;
+        conn.deadline = None;
+        let gateway = leg.gateway;
+        *match resumed {
+            true => &mut self.counters.handshakes_resumed,
+            false => &mut self.counters.handshakes_full,
+        } += 1;
+        match gateway {
+            Some(gateway) => {
+                self.counters.tunnels_opened += 1;
+                if let Some(pool) = self.pool_mut(gateway) {
+                    pool.connecting = pool.connecting.saturating_sub(1);
+                    pool.succeeded();
+                }
+            }
+            None => self.counters.tunnels_accepted += 1,
+        }
+        self.report(Event::TunnelUp { peer: remote, name, resumed });
+        if self.draining {
+            return self.retire(id);
+        }
+        self.tunnel_idle(id);
+        self.drive(id);
+    }
+
+    // --- streams ----------------------------------------------------------------------------------
+
+    /// Moves what can be moved over an established tunnel, both ways, and acts on its frames.
+    pub(super) fn drive(&mut self, id: FlowId) {
+        let Some(partner) = self.conns.get(id).and_then(|c| c.tunnel()).map(|l| l.partner) else {
+            return;
+        };
+        let hold = self.awaits_service(partner);
+        let mut seen = Seen::default();
+        let result = self.move_bytes(id, partner, hold, &mut seen);
+        self.touch(id);
+        if let Some(partner) = partner {
+            self.touch(partner);
+        }
+        match result {
+            Err(e) => return self.lose_tunnel(id, e.reason(), Some(&e)),
+            Ok(None) => {}
+            Ok(Some(Stopped::Closed)) => return self.tunnel_ended(id),
+            Ok(Some(Stopped::Budget | Stopped::Paused)) => self.wake_id(id),
+            Ok(Some(Stopped::Drained | Stopped::NoRoom)) => {}
+        }
+        self.act_on(id, partner, seen);
+        self.store_tickets(id);
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.tcp.recv_finished() && !conn.over {
+            self.tunnel_ended(id);
+        }
+    }
+
+    /// Gives session tickets to a helper: storing one takes a lock. While the helpers are busy
+    /// they wait; the tunnel needs none of them.
+    fn store_tickets(&mut self, id: FlowId) {
+        let Some((_, up)) = self.conns.get_mut(id).and_then(Conn::up) else { return };
+        let records = up.records_mut();
+        if !records.ticket_job_ready() || self.handshakes.in_flight() >= HANDSHAKE_QUEUE / 2 {
+            return;
+        }
+        let Some(job) = records.take_ticket_job() else { return };
+        if self.handshakes.submit(Job { token: id.to_bits(), work: Work::Ticket(job) }).is_err() {
+            // Without what the job took along, the tunnel could not follow a key update.
+            self.lose_tunnel(id, CloseReason::Overload, None);
+        }
+    }
+
+    /// Both directions of one turn. `None` where the tunnel is not up.
+    fn move_bytes(
+        &mut self,
+        id: FlowId,
+        partner: Option<FlowId>,
+        hold: bool,
+        seen: &mut Seen,
+    ) -> Result<Option<Stopped>, TunnelError> {
+        let (tunnel_conn, mut service_conn) = match partner {
+            Some(partner) => match self.conns.get2_mut(id, partner) {
+                Some((tunnel, service)) => (Some(tunnel), Some(service)),
+                None => (None, None),
+            },
+            None => (self.conns.get_mut(id), None),
+        };
+        let Some((tcp, up)) = tunnel_conn.and_then(Conn::up) else { return Ok(None) };
+        up.flush(tcp, &mut self.scratch)?;
+        let mut more = false;
+        let mut service = None;
+        if let Some(conn) = &mut service_conn {
+            let Conn { tcp: service_tcp, leg, .. } = &mut **conn;
+            let permit = match &*leg {
+                // Before OPENED a client's bytes go out as early data only.
+                Leg::Client(c) if c.state == ClientState::Open => {
+                    c.permit.as_ref().map(|p| (p, true))
+                }
+                Leg::Client(c) => c.permit.as_ref().map(|p| (p, false)),
+                Leg::Service(s) => Some((&s.permit, s.connected)),
+                Leg::Tunnel(_) => None,
+            };
+            if let Some((permit, forward)) = permit {
+                if forward {
+                    more = relay::service_to_tunnel(
+                        permit,
+                        service_tcp,
+                        up,
+                        tcp,
+                        &mut self.scratch,
+                        &mut self.counters,
+                    )?;
+                }
+                service = Some((permit, service_tcp));
+            }
+        }
+        let peer = std::mem::take(&mut up.peer);
+        let mut upcalls = StreamUp {
+            service,
+            hold,
+            counters: &mut self.counters,
+            snapshot: &self.snapshot,
+            peer: &peer,
+            seen: Seen::default(),
+        };
+        let result =
+            up.open_records(tcp, &mut self.scratch, self.now, RELAY_BUDGET, &mut upcalls);
+        *seen = upcalls.seen;
+        up.peer = peer;
+        let (stopped, _) = result?;
+        // PONGs and key updates that the records asked for.
+        up.flush(tcp, &mut self.scratch)?;
+        Ok(Some(if more && matches!(stopped, Stopped::Drained | Stopped::NoRoom) {
+            Stopped::Budget
+        } else {
+            stopped
+        }))
+    }
+
+    fn act_on(&mut self, id: FlowId, partner: Option<FlowId>, seen: Seen) {
+        if seen.pong
+            && let Some(leg) = self.conns.get_mut(id).and_then(|c| c.tunnel_mut())
+        {
+            leg.ping = None;
+            leg.idle_since = self.now;
+        }
+        if let Some(decision) = seen.open {
+            self.opened_by_peer(id, decision);
+        }
+        if seen.opened
+            && let Some(client) = partner
+        {
+            self.stream_opened(client);
+            self.wake_id(client);
+        }
+        if let Some((reason, policy)) = seen.refused {
+            self.break_stream(id);
+            if let Some(client) = partner {
+                self.stream_refused(client, reason, policy);
+            }
+        }
+        if seen.reset {
+            self.break_stream(id);
+            if let Some(partner) = partner {
+                self.partner_reset(partner);
+            }
+        }
+        if seen.fin
+            && let Some(conn) = partner.and_then(|p| self.conns.get_mut(p))
+        {
+            conn.tcp.close();
+        }
+        self.settle(id);
+    }
+
+    /// The other side broke the stream off.
+    fn partner_reset(&mut self, id: FlowId) {
+        if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) {
+            client.tunnel = None;
+            let address = client.address;
+            self.report(Event::ClientClosed { address, reason: CloseReason::PeerReset });
+        }
+        self.abort(id, CloseReason::PeerReset);
+    }
+
+    /// If the stream has ended both ways, the service leg is done and the tunnel is free.
+    fn settle(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        let Phase::Up(up) = &leg.phase else { return };
+        if !up.session().is_idle() {
+            return;
+        }
+        let Some(partner) = leg.partner.take() else { return };
+        leg.idle_since = self.now;
+        if let Some(client) = self.conns.get_mut(partner).and_then(|c| c.client_mut()) {
+            client.tunnel = None;
+            let address = client.address;
+            self.report(Event::ClientClosed { address, reason: CloseReason::Finished });
+        }
+        self.finish(partner, CloseReason::Finished, false);
+        self.tunnel_idle(id);
+    }
+
+    /// This side's service leg is gone: tell the other gateway, by RESET if that is still
+    /// possible, else by ending the tunnel.
+    pub(super) fn break_stream(&mut self, id: FlowId) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        leg.partner = None;
+        leg.idle_since = now;
+        let Phase::Up(up) = &mut leg.phase else { return };
+        if up.session().is_idle() {
+            return;
+        }
+        if up.session().may_send() {
+            up.reset();
+            let idle = up.session().is_idle();
+            if let Err(e) = up.flush(&mut conn.tcp, &mut self.scratch) {
+                return self.lose_tunnel(id, e.reason(), Some(&e));
+            }
+            Self::wake(&mut self.ready, id, conn);
+            if idle {
+                self.tunnel_idle(id);
+            }
+        } else if up.session().may_receive() {
+            // Our direction ended with FIN, so RESET cannot follow; the other side goes on
+            // sending to nobody.
+            self.abort(id, CloseReason::PeerReset);
+        }
+    }
+
+    /// An established tunnel has no stream: a waiting client takes it, or the pool.
+    fn tunnel_idle(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(leg) = conn.tunnel() else { return };
+        if leg.role == Role::Exporter {
+            return;
+        }
+        let Some(gateway) = leg.gateway else { return };
+        if !conn.is_idle_tunnel() {
+            return;
+        }
+        if self.draining {
+            return self.retire(id);
+        }
+        while let Some(client) = self.pool_mut(gateway).and_then(|p| p.waiting.pop_front()) {
+            let waits = self.conns.get(client).is_some_and(|c| {
+                !c.over
+                    && c.client().is_some_and(|c| c.state == ClientState::Waiting(gateway))
+            });
+            if waits {
+                if self.open_stream(id, client) {
+                    return;
+                }
+                if let Some(pool) = self.pool_mut(gateway) {
+                    pool.waiting.push_front(client);
+                }
+                break;
+            }
+        }
+        if !self.conns.get(id).is_some_and(Conn::is_idle_tunnel) {
+            return;
+        }
+        let max_idle = self.config.max_idle_tunnels;
+        if let Some(pool) = self.pool_mut(gateway) {
+            if pool.idle.len() < max_idle {
+                if !pool.idle.contains(&id) {
+                    pool.idle.push(id);
+                }
+                return;
+            }
+        }
+        self.retire(id);
+    }
+
+    // --- ends of tunnels --------------------------------------------------------------------------
+
+    /// Ends a tunnel that carries nothing: close_notify, then FIN.
+    fn retire(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if let Some((tcp, up)) = conn.up() {
+            up.close();
+            // Nothing depends on the alert being sent.
+            let _ = up.flush(tcp, &mut self.scratch);
+        }
+        self.close_tunnel(id, CloseReason::TunnelIdle);
+    }
+
+    fn close_tunnel(&mut self, id: FlowId, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.tcp.close();
+        let remote = conn.key.remote_addr();
+        if let Leg::Tunnel(leg) = &mut conn.leg {
+            leg.phase = Phase::Closing;
+        }
+        self.finish(id, reason, true);
+        self.report(Event::TunnelDown { peer: remote, reason, detail: None });
+    }
+
+    /// The other side said it sends nothing more (close_notify or FIN).
+    fn tunnel_ended(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let idle = match conn.up() {
+            Some((_, up)) => up.session().is_idle(),
+            None => false,
+        };
+        if idle {
+            self.retire(id);
+        } else {
+            self.lose_tunnel(id, CloseReason::TunnelLost, None);
+        }
+    }
+
+    /// The tunnel failed; whoever depends on it is told.
+    pub(super) fn lose_tunnel(
+        &mut self,
+        id: FlowId,
+        reason: CloseReason,
+        error: Option<&TunnelError>,
+    ) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.over {
+            return;
+        }
+        let unacknowledged = conn.tcp.send_queue();
+        let remote = conn.key.remote_addr();
+        let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        let partner = leg.partner.take();
+        let was_up = matches!(leg.phase, Phase::Up(_));
+        let gateway = leg.gateway;
+        let untouched = unacknowledged >= leg.early_sealed;
+        let keep_alert = match &mut leg.phase {
+            Phase::Up(up) => {
+                // A fatal alert says why, if the record layer has one.
+                up.flush(&mut conn.tcp, &mut self.scratch).is_ok() && error.is_some()
+            }
+            Phase::Handshake { .. } => error.is_some(),
+            Phase::Connecting | Phase::Closing => false,
+        };
+        leg.phase = Phase::Closing;
+        if keep_alert {
+            // FIN lets the alert arrive; RST could overtake it.
+            conn.tcp.close();
+            conn.deadline = Some(now + TCP_CLOSING_TIMEOUT);
+            self.finish(id, reason, true);
+        } else {
+            self.abort(id, reason);
+        }
+        self.report(Event::TunnelDown {
+            peer: remote,
+            reason,
+            detail: error.map(|e| e.to_string().into()),
+        });
+        if let Some(gateway) = gateway
+            && !was_up
+        {
+            self.gateway_failed(gateway, reason);
+        }
+        let Some(partner) = partner else { return };
+        match self.conns.get(partner).map(|c| &c.leg) {
+            Some(Leg::Client(_)) => self.client_lost_tunnel(partner, reason, untouched),
+            Some(Leg::Service(_)) => self.service_lost_tunnel(partner, CloseReason::TunnelLost),
+            Some(Leg::Tunnel(_)) | None => {}
+        }
+    }
+
+    // --- pools ------------------------------------------------------------------------------------
+
+    pub(super) fn pool_mut(&mut self, gateway: GatewayId) -> Option<&mut Pool> {
+        self.pools.get_mut(gateway.0 as usize)?.as_mut()
+    }
+
+    /// Takes the gateways of a new generation.
+    pub(super) fn adopt_snapshot(&mut self) {
+        let snapshot = Arc::clone(&self.snapshot);
+        for pool in self.pools.iter_mut().flatten() {
+            pool.wanted = false;
+        }
+        for entry in snapshot.gateways.iter().flatten() {
+            let index = entry.id.0 as usize;
+            if self.pools.len() <= index {
+                self.pools.resize_with(index + 1, || None);
+            }
+            self.pools[index].get_or_insert_with(|| Pool::new(entry.clone()));
+        }
+        for entry in &snapshot.wanted {
+            if let Some(pool) = self.pool_mut(entry.id) {
+                pool.wanted = true;
+            }
+        }
+        self.pool_tick = Instant::ZERO;
+    }
+
+    /// A tunnel to `gateway` did not come up. Clients that wait for it go on to their next source,
+    /// unless another tunnel is still on its way.
+    fn gateway_failed(&mut self, gateway: GatewayId, _: CloseReason) {
+        let now = self.now;
+        let Some(pool) = self.pool_mut(gateway) else { return };
+        pool.connecting = pool.connecting.saturating_sub(1);
+        pool.failed(now);
+        if pool.connecting > 0 {
+            return;
+        }
+        while let Some(id) = self.pool_mut(gateway).and_then(|p| p.waiting.pop_front()) {
+            let waits = self
+                .conns
+                .get(id)
+                .and_then(|c| c.client())
+                .is_some_and(|c| c.state == ClientState::Waiting(gateway));
+            if waits {
+                self.source_failed(id, CloseReason::PeerUnreachable.into());
+            }
+        }
+    }
+
+    /// Brings up as many tunnels as there are clients waiting.
+    pub(super) fn fill_pool(&mut self, gateway: GatewayId) {
+        self.grow_pool(gateway, 0);
+    }
+
+    /// Brings up tunnels until there is one for each waiting client and `spare` idle ones.
+    fn grow_pool(&mut self, gateway: GatewayId, spare: usize) {
+        loop {
+            let Some(pool) = self.pool_mut(gateway) else { return };
+            let missing = pool.waiting.len() + spare.saturating_sub(pool.idle.len());
+            if pool.connecting >= missing.min(TUNNEL_MAX_CONNECTING) {
+                return;
+            }
+            pool.connecting += 1;
+            let address = pool.entry.address;
+            let leg = Leg::Tunnel(self.new_importer_tunnel(gateway));
+            if let Err(reason) = self.connect(true, address, leg) {
+                return self.gateway_failed(gateway, reason);
+            }
+        }
+    }
+
+    /// Keeps tunnels warm, pings idle ones, closes what is too many or too old.
+    pub(super) fn tend_pools(&mut self) {
+        for index in 0..self.pools.len() {
+            let gateway = GatewayId(index as u32);
+            let Some(pool) = self.pool_mut(gateway) else { continue };
+            let mut idle = std::mem::take(&mut pool.idle);
+            let wanted = pool.wanted;
+            let warm = if wanted && !self.draining { self.config.warm_tunnels } else { 0 };
+            let mut kept = 0;
+            idle.retain(|id| {
+                let keep = self.conns.get(*id).is_some_and(Conn::is_idle_tunnel)
+                    && self.tend_idle(*id, kept >= warm);
+                kept += usize::from(keep);
+                keep
+            });
+            let now = self.now;
+            let Some(pool) = self.pool_mut(gateway) else { continue };
+            idle.append(&mut pool.idle);
+            pool.idle = idle;
+            if pool.reachable(now) {
+                self.grow_pool(gateway, warm);
+            }
+            self.flush_touched();
+        }
+    }
+
+    /// Looks after one idle tunnel. `false` if it is no longer one.
+    fn tend_idle(&mut self, id: FlowId, surplus: bool) -> bool {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        let Leg::Tunnel(leg) = &mut conn.leg else { return false };
+        let age = now.since(leg.idle_since);
+        match leg.ping {
+            Some(sent) if now.since(sent) >= TUNNEL_PING_TIMEOUT => {
+                self.lose_tunnel(id, CloseReason::TunnelLost, None);
+                return false;
+            }
+            Some(_) => {}
+            None if surplus && age >= TUNNEL_IDLE_TIMEOUT => {
+                self.retire(id);
+                return false;
+            }
+            None if age >= TUNNEL_PING_INTERVAL => {
+                if let Phase::Up(up) = &mut leg.phase {
+                    leg.ping = Some(now);
+                    up.ping(now.as_nanos());
+                    let _ = up.flush(&mut conn.tcp, &mut self.scratch);
+                    self.touch(id);
+                }
+            }
+            None => {}
+        }
+        true
+    }
+
+    /// Tells every peer that no further stream is taken here, and ends idle tunnels of our own.
+    pub(super) fn drain_tunnels(&mut self) {
+        let tunnels: Vec<FlowId> =
+            self.conns.iter().filter(|(_, c)| c.tunnel().is_some()).map(|(id, _)| id).collect();
+        for id in tunnels {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            if conn.is_idle_tunnel() && conn.tunnel().is_some_and(|l| l.role == Role::Importer) {
+                self.retire(id);
+            } else if let Some((tcp, up)) = conn.up() {
+                up.go_away();
+                let _ = up.flush(tcp, &mut self.scratch);
+                self.touch(id);
+            }
+            self.flush_touched();
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Bad wires, dead ends, resets, reloads and the end of a gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clgw::sim::LinkConfig;
+use clgw::telemetry::{CloseReason, DropReason};
+
+use crate::sites::*;
+
+/// Several connections over bad wires, for each seed.
+fn over_bad_wires(wan: LinkConfig, lan: LinkConfig, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let mut world = Sites { seed, wan, lan, ..Sites::default() }.build();
+        let (client, server) = (Script::new(30_000, 60_000), Script::new(60_000, 30_000));
+        let served = serve(&mut world, server.clone());
+        let watches: Vec<_> =
+            (0..5).map(|_| connect(&mut world, WEB, client.clone())).collect();
+        let done = world.run_until(Duration::from_secs(600), |_| {
+            watches.iter().all(|w| w.borrow().complete(&client))
+        });
+        assert!(done, "seed {seed}: {watches:?} {}", describe(&world));
+        let wrong = served.borrow().iter().any(|w| w.borrow().wrong);
+        assert!(!wrong, "seed {seed}: the server received other bytes than were sent");
+    }
+}
+
+#[test]
+fn loss_and_reordering_on_the_wan() {
+    let wan = LinkConfig {
+        delay: Duration::from_millis(5),
+        jitter: Duration::from_millis(2),
+        loss: 0.01,
+        duplicate: 0.01,
+        corrupt: 0.0,
+    };
+    over_bad_wires(wan, LinkConfig::CLEAN, 0..10);
+}
+
+#[test]
+fn loss_and_corruption_on_every_wire() {
+    let bad = LinkConfig { loss: 0.005, corrupt: 0.005, duplicate: 0.005, ..LinkConfig::CLEAN };
+    over_bad_wires(bad, bad, 100..106);
+}
+
+#[test]
+fn corrupted_frames_are_counted_and_go_no_further() {
+    let bad = LinkConfig { corrupt: 0.05, ..LinkConfig::CLEAN };
+    let mut world = Sites { wan: bad, ..Sites::default() }.build();
+    let n = 300_000;
+    let _served = serve(&mut world, Script::new(n, n));
+    let watch = connect(&mut world, WEB, Script::new(n, n));
+    run(&mut world, 900, |_| watch.borrow().complete(&Script::new(n, n)));
+    let b = world.gateways[B].counters();
+    assert!(b.drops(DropReason::TcpChecksum) > 0, "{}", describe(&world));
+    assert_eq!(b.closes(CloseReason::TlsRecord), 0, "no damaged record got past TCP");
+}
+
+#[test]
+fn a_client_that_resets_ends_the_service_and_not_the_tunnel() {
+    let mut world = Sites::default().build();
+    let served = serve(&mut world, Script::new(10 << 20, 100));
+    let script = Script {
+        abort_at: Some(50_000),
+        close_after_send: false,
+        ..Script::new(100, 10 << 20)
+    };
+    let watch = connect(&mut world, WEB, script);
+    run(&mut world, 10, |_| watch.borrow().closed);
+    run(&mut world, 10, |w| w.hosts[SERVER].connections() == 0);
+    assert!(served.borrow()[0].borrow().closed);
+    let client = Script::new(100, 10 << 20);
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 60, |_| watch.borrow().complete(&client));
+    run(&mut world, 20, |w| w.hosts[CLIENT].connections() == 0);
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_service_that_resets_resets_the_client() {
+    let mut world = Sites::default().build();
+    let server = Script {
+        abort_at: Some(50_000),
+        close_after_send: false,
+        ..Script::new(1_000, 10 << 20)
+    };
+    let _served = serve(&mut world, server);
+    let watch = connect(&mut world, WEB, Script::new(10 << 20, 1_000));
+    run(&mut world, 10, |_| watch.borrow().closed);
+    assert!(!watch.borrow().finished);
+    run(&mut world, 20, |w| w.hosts[CLIENT].connections() == 0);
+    world.run_for(Duration::from_secs(2));
+    assert_at_rest(&mut world);
+}
+
+#[test]
+fn a_dead_tunnel_is_noticed_and_replaced() {
+    let mut world = Sites::default().build();
+    let (client, server) = (Script::new(1_000, 1_000), Script::new(1_000, 1_000));
+    let _served = serve(&mut world, server);
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 5, |_| watch.borrow().complete(&client));
+    world.cut(WAN, true);
+    world.run_for(Duration::from_secs(20));
+    assert!(world.gateways[A].counters().closes(CloseReason::TunnelLost) > 0);
+    world.cut(WAN, false);
+    world.run_for(Duration::from_secs(15));
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 5, |_| watch.borrow().complete(&client));
+}
+
+/// A tunnel that dies under an OPEN whose early bytes nobody acknowledged: the next source gets
+/// the connection, and the client notices nothing but the time.
+#[test]
+fn an_unanswered_open_goes_to_the_next_source() {
+    let objects_a = OBJECTS_A
+        .replace(
+            "gateways: [{ host: GATEWAY_B, port: 4443 }]",
+            "gateways: [{ host: GATEWAY_B, port: 4443 }, { host: 192.0.2.2, port: 4443 }]",
+        )
+        .replace(
+            "sources: [{ peer: site-b, exportName: web, exportNamespace: shop }]",
+            "lbScheme: static, sources: [{ peer: site-b, exportName: gone, exportNamespace: shop }, \
+             { peer: site-b, exportName: web, exportNamespace: shop }]",
+        );
+    let mut world = Sites { objects_a, ..Sites::default() }.build();
+    let served = serve(&mut world, Script::new(1_000, 1_000));
+    let client = Script::new(1_000, 1_000);
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 10, |_| watch.borrow().complete(&client));
+    assert_eq!(served.borrow().len(), 1);
+    run(&mut world, 10, |_| served.borrow()[0].borrow().complete(&Script::new(1_000, 1_000)));
+}
+
+#[test]
+fn a_new_generation_decides_new_connections_and_keeps_open_ones() {
+    let identities = Identities::new();
+    let mut world = Sites::default().build_with(&identities);
+    let (client, server) = (Script::new(1_000, 30 << 20), Script::new(30 << 20, 1_000));
+    let _served = serve(&mut world, server);
+    let open = connect(&mut world, WEB, client.clone());
+    run(&mut world, 5, |_| open.borrow().received > 1_000_000);
+    let objects =
+        OBJECTS_A.replace("GATEWAY_B", "192.0.2.2").replace("action: allow", "action: deny");
+    world.gateways[A].publish(&objects, &identities.a);
+    world.run_for(Duration::from_millis(5));
+    let refused = connect(&mut world, WEB, Script::new(1, 1));
+    run(&mut world, 5, |_| refused.borrow().closed);
+    assert_eq!(refusals(&world, A), [(CloseReason::PolicyDenied, "shop/allow-front".into())]);
+    run(&mut world, 60, |_| open.borrow().complete(&client));
+    // And back, with a new certificate of the same fabric.
+    let objects = OBJECTS_A.replace("GATEWAY_B", "192.0.2.2");
+    world.gateways[A].publish(&objects, &Arc::clone(&identities.a));
+    world.run_for(Duration::from_millis(5));
+    let client = Script::new(1_000, 30 << 20);
+    let again = connect(&mut world, WEB, client.clone());
+    run(&mut world, 60, |_| again.borrow().complete(&client));
+}
+
+#[test]
+fn draining_finishes_what_is_open_and_takes_nothing_new() {
+    let mut world = Sites::default().build();
+    let (client, server) = (Script::new(1_000, 20 << 20), Script::new(20 << 20, 1_000));
+    let _served = serve(&mut world, server);
+    let open = connect(&mut world, WEB, client.clone());
+    run(&mut world, 5, |_| open.borrow().received > 1_000_000);
+    for gateway in [A, B] {
+        world.gateways[gateway].workers[0].drain();
+    }
+    let late = connect(&mut world, WEB, client.clone());
+    run(&mut world, 60, |_| open.borrow().complete(&client));
+    assert_eq!(late.borrow().received, 0);
+    run(&mut world, 60, |w| {
+        w.gateways[A].workers[0].forwarded() == 0 && w.gateways[B].workers[0].forwarded() == 0
+    });
+    // Tunnels were said good-bye to: nothing was lost or reset.
+    world.run_for(Duration::from_secs(1));
+    let a = world.gateways[A].counters();
+    assert_eq!(a.closes(CloseReason::TunnelLost) + a.closes(CloseReason::PeerReset), 0);
+}
+
+#[test]
+fn a_cut_ends_everything_by_reset() {
+    let mut world = Sites::default().build();
+    let _served = serve(&mut world, Script::new(50 << 20, 1_000));
+    let open = connect(&mut world, WEB, Script::new(1_000, 50 << 20));
+    run(&mut world, 5, |_| open.borrow().received > 1_000_000);
+    world.gateways[A].workers[0].cut();
+    run(&mut world, 5, |_| open.borrow().closed);
+    let closes = world.gateways[A].counters().closes(CloseReason::DrainDeadline);
+    assert_eq!(closes, 1);
+    run(&mut world, 5, |w| w.hosts[SERVER].connections() == 0);
+}
+
+#[test]
+fn two_workers_whatever_queue_a_frame_arrives_on() {
+    for scatter in [false, true] {
+        let mut world = Sites { workers: 2, scatter, ..Sites::default() }.build();
+        let (client, server) = (Script::new(20_000, 200_000), Script::new(200_000, 20_000));
+        let _served = serve(&mut world, server);
+        let watches: Vec<_> =
+            (0..40).map(|_| connect(&mut world, WEB, client.clone())).collect();
+        run(&mut world, 120, |_| watches.iter().all(|w| w.borrow().complete(&client)));
+        for g in [A, B] {
+            let shares: Vec<u64> = world.gateways[g]
+                .workers
+                .iter()
+                .map(|w| w.counters().clients_accepted + w.counters().services_connected)
+                .collect();
+            assert!(shares.iter().all(|n| *n > 5), "gateway {g}: {shares:?}");
+            let strays = world.gateways[g].counters().strays;
+            assert_eq!(strays > 0, scatter, "gateway {g}: {strays} strays");
+        }
+    }
+}
+
+/// SYNs whose senders never answer must not keep anybody else out for good.
+#[test]
+fn half_open_connections_are_bounded_and_expire() {
+    use clgw::port::FrameIo;
+    let mut world = Sites::default().build();
+    world.run_for(Duration::from_millis(10));
+    let _served = serve(&mut world, Script::new(10, 10));
+    for n in 0..6_000u32 {
+        let frame = syn(n, world_mac(&mut world));
+        let pool = world.gateways[A].pool().clone();
+        if let Some(port) = world.gateways[A].workers[0].ports_mut().next() {
+            assert_eq!(port.caps().mtu, 1500);
+            port.deliver(pool.copy(&frame).unwrap());
+        }
+        if n % 64 == 0 {
+            world.run_for(Duration::from_micros(20));
+        }
+    }
+    world.run_for(Duration::from_millis(10));
+    let a = world.gateways[A].counters();
+    let refused = a.drops(DropReason::HalfOpenLimit) + a.drops(DropReason::SourceLimit);
+    assert!(refused > 0, "{}", describe(&world));
+    assert!(world.gateways[A].workers[0].connections() <= clgw::limits::MAX_HALF_OPEN + 8);
+    world.run_for(clgw::limits::TCP_HANDSHAKE_TIMEOUT + Duration::from_secs(1));
+    let client = Script::new(10, 10);
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 10, |_| watch.borrow().complete(&client));
+}
+
+fn world_mac(world: &mut clgw::sim::World) -> [u8; 6] {
+    use clgw::port::FrameIo;
+    let port = world.gateways[A].workers[0].ports_mut().next();
+    port.map(|p| p.caps().mac.0).unwrap_or_default()
+}
+
+/// A SYN from one of many addresses of the client's network to the import.
+fn syn(n: u32, to: [u8; 6]) -> Vec<u8> {
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{
+        IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr,
+        TcpSeqNumber,
+    };
+    let src = Ipv4Address::new(10, 1, 0, 10 + (n % 60) as u8);
+    let dst = Ipv4Address::new(10, 1, 0, 80);
+    let tcp = TcpRepr {
+        src_port: 1_000 + (n / 60) as u16,
+        dst_port: 80,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(n as i32),
+        ack_number: None,
+        window_len: 1_000,
+        window_scale: None,
+        max_seg_size: Some(1_460),
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let ip = Ipv4Repr {
+        src_addr: src,
+        dst_addr: dst,
+        next_header: IpProtocol::Tcp,
+        payload_len: tcp.buffer_len(),
+        hop_limit: 64,
+    };
+    let mut frame = vec![0; 14 + ip.buffer_len() + tcp.buffer_len()];
+    frame[..6].copy_from_slice(&to);
+    frame[6..12].copy_from_slice(&[2, 0xaa, 0, 0, 0, 1]);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    let checksums = ChecksumCapabilities::default();
+    ip.emit(&mut Ipv4Packet::new_unchecked(&mut frame[14..]), &checksums);
+    tcp.emit(
+        &mut TcpPacket::new_unchecked(&mut frame[14 + ip.buffer_len()..]),
+        &IpAddress::Ipv4(src),
+        &IpAddress::Ipv4(dst),
+        &checksums,
+    );
+    frame
+}

@@ -1,0 +1,45 @@
+//! ClusterLink's objects and rules as one pure decision engine for both gateways.
+//!
+//! The way of a rule through this crate:
+//!
+//! 1. [`load`] reads YAML files into [`model`] types, checks everything and yields a [`Fabric`],
+//!    or every error of every file at once as [`Diagnostic`]s.
+//! 2. [`PolicyTable::compile`] turns the fabric into an immutable, numbered table.
+//! 3. Per connection, [`PolicyTable::decide_egress`] (importer) and
+//!    [`PolicyTable::decide_ingress`] (exporter) say [`Verdict::Allow`] or [`Verdict::Deny`] and
+//!    which policy said so; [`Selection`] walks the sources of an import.
+//!
+//! Nothing here does I/O, reads a clock, starts a thread or draws a random number: files, random
+//! words and the reachability of peers are parameters.
+#![forbid(unsafe_code)]
+
+pub mod attributes;
+pub mod balance;
+mod bits;
+mod compile;
+pub mod decide;
+pub mod diagnostic;
+pub mod fabric;
+mod index;
+pub mod limits;
+pub mod model;
+pub mod names;
+pub mod reference;
+pub mod selector;
+pub mod table;
+pub mod validate;
+mod yaml;
+
+pub use balance::{LbScheme, RoundRobin, Selection};
+pub use decide::{Decision, Side, Tier, Verdict};
+pub use diagnostic::{Diagnostic, Severity, SourceFile};
+pub use fabric::{
+    AccessPolicy, Action, Export, Fabric, FabricError, Gateway, Host, Import, ImportSource, Labels,
+    LocalPeer, ObjectName, Peer, PeerLabels, PolicyName, Workload,
+};
+pub use selector::{Operator, Requirement, Selector, SelectorError};
+pub use table::{
+    ClientId, ExportEntry, ExportId, ImportEntry, ImportId, PeerEntry, PeerId, PolicyEntry,
+    PolicyId, PolicyTable, SourceEntry,
+};
+pub use validate::{Loaded, load};
