@@ -28,6 +28,8 @@ pub struct TcpConn {
     pub(super) set: SocketSet<'static>,
     handle: SocketHandle,
     pub(super) profile: ProfileId,
+    /// Acknowledgement number of the last segment sent: what the other side should send next.
+    pub(super) acknowledged: Option<u32>,
 }
 
 impl std::fmt::Debug for TcpConn {
@@ -51,13 +53,14 @@ impl TcpConn {
         );
         let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
         let handle = set.add(socket);
-        Self { set, handle, profile: ProfileId::default() }
+        Self { set, handle, profile: ProfileId::default(), acknowledged: None }
     }
 
     /// Options that the engine forgets, or keeps from the last connection, when a socket is used
     /// again.
     pub(super) fn prepare(&mut self, profile: ProfileId) {
         self.profile = profile;
+        self.acknowledged = None;
         let s = self.socket_mut();
         s.set_nagle_enabled(false);
         s.set_ack_delay(Some(SmolDuration::from_micros(ACK_DELAY.as_micros() as u64)));

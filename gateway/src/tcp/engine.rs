@@ -10,6 +10,7 @@ use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpEndpoint};
 
 use super::conn::TcpConn;
+use super::duplicate;
 use super::isn::{IsnSecret, seed_for};
 use super::{SegmentSink, TcpState};
 use crate::time::Instant;
@@ -152,12 +153,13 @@ impl TcpEngine {
         let before = conn.socket().state();
         let iface = &mut self.profiles[usize::from(conn.profile.0)].1;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut device = Segments { rx: None, sink };
+            let TcpConn { set, acknowledged, .. } = conn;
+            let mut device = Segments { rx: None, sink, acknowledged };
             for _ in 0..budget {
                 if !device.sink.ready() {
                     return true;
                 }
-                match iface.poll_egress(smol_time(now), &mut device, &mut conn.set) {
+                match iface.poll_egress(smol_time(now), &mut device, set) {
                     PollResult::None => return false,
                     PollResult::SocketStateChanged => {}
                 }
@@ -201,9 +203,16 @@ fn input(
     sink: &mut impl SegmentSink,
 ) -> TcpEvent {
     let before = conn.socket().state();
+    let bare_ack = conn.acknowledged.and_then(|expected| duplicate::bare_ack(ip, expected));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut device = Segments { rx: Some(ip), sink };
-        iface.poll_ingress_single(smol_time(now), &mut device, &mut conn.set)
+        let TcpConn { set, acknowledged, .. } = conn;
+        let mut device = Segments { rx: None, sink, acknowledged };
+        if let Some(ack) = &bare_ack {
+            device.rx = Some(ack.ip());
+            iface.poll_ingress_single(smol_time(now), &mut device, set);
+        }
+        device.rx = Some(ip);
+        iface.poll_ingress_single(smol_time(now), &mut device, set)
     }));
     let Ok(PollIngressSingleResult::PacketProcessed
     | PollIngressSingleResult::SocketStateChanged
@@ -255,6 +264,8 @@ fn capabilities(profile: Profile) -> DeviceCapabilities {
 struct Segments<'a, S> {
     rx: Option<&'a [u8]>,
     sink: &'a mut S,
+    /// See [`TcpConn::acknowledged`].
+    acknowledged: &'a mut Option<u32>,
 }
 
 struct Rx<'a>(&'a [u8]);
@@ -265,11 +276,21 @@ impl RxToken for Rx<'_> {
     }
 }
 
-struct Tx<'a, S>(&'a mut S);
+struct Tx<'a, S> {
+    sink: &'a mut S,
+    acknowledged: &'a mut Option<u32>,
+}
 
 impl<S: SegmentSink> TxToken for Tx<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.0.segment(len, f)
+        let Self { sink, acknowledged } = self;
+        sink.segment(len, |bytes| {
+            let result = f(bytes);
+            if let Some(ack) = duplicate::sent_ack(bytes) {
+                *acknowledged = Some(ack);
+            }
+            result
+        })
     }
 }
 
@@ -285,11 +306,14 @@ impl<S: SegmentSink> Device for Segments<'_, S> {
 
     fn receive(&mut self, _: SmolInstant) -> Option<(Rx<'_>, Tx<'_, S>)> {
         let packet = self.rx.take()?;
-        Some((Rx(packet), Tx(&mut *self.sink)))
+        Some((Rx(packet), Tx { sink: &mut *self.sink, acknowledged: &mut *self.acknowledged }))
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_, S>> {
-        self.sink.ready().then(|| Tx(&mut *self.sink))
+        if !self.sink.ready() {
+            return None;
+        }
+        Some(Tx { sink: &mut *self.sink, acknowledged: &mut *self.acknowledged })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

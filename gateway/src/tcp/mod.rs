@@ -13,9 +13,12 @@
 //!   SYN|ACK is scaled too early), so [`ring_size`] gives 2^k-1;
 //! - TIME-WAIT would keep both rings for 10 s, so the worker takes such a connection down at once
 //!   and keeps its tuple in `flow::TimeWait`;
+//! - two engines whose ACKs cross after losses in both directions ignore each other; see
+//!   `duplicate`;
 //! - a panic inside the engine ends that one connection ([`TcpEvent::Fault`]).
 
 mod conn;
+mod duplicate;
 mod engine;
 mod isn;
 

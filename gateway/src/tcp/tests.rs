@@ -163,7 +163,8 @@ fn silence_is_a_timeout() {
     while c.events.last() != Some(&TcpEvent::TimedOut) {
         c.output(at);
         c.line.segments.clear();
-        at = c.engine.deadline(&c.conn, at).unwrap().max(at + Duration::from_millis(1));
+        let Some(next) = c.engine.deadline(&c.conn, at) else { continue };
+        at = next.max(at + Duration::from_millis(1));
         assert!(at.since(now) < crate::limits::TCP_USER_TIMEOUT * 2);
     }
     s.line.segments.clear();
@@ -247,4 +248,33 @@ fn a_segment_beyond_the_ring_is_harmless() {
         assert!(!s.events.contains(&TcpEvent::Fault), "ring for {ring}: {:?}", s.events);
         assert!(s.conn.recv_len() > 0);
     }
+}
+
+/// Both sides lose a segment in flight, and from then on every ACK each of them sends lies before
+/// what the other expects.
+#[test]
+fn losses_in_both_directions_at_once_do_not_hang() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    // Everything of the first flight but its head arrives; all ACKs are lost.
+    c.conn.send_slice(&[1; 4_000]);
+    s.conn.send_slice(&[2; 4_000]);
+    c.output(now);
+    s.output(now);
+    let (to_s, to_c) =
+        (std::mem::take(&mut c.line.segments), std::mem::take(&mut s.line.segments));
+    to_s.iter().for_each(|segment| s.input(now, segment));
+    to_c.iter().for_each(|segment| c.input(now, segment));
+    now += ACK_DELAY;
+    c.output(now);
+    s.output(now);
+    c.line.segments.clear();
+    s.line.segments.clear();
+    // Both time out and send again what the other has.
+    for _ in 0..8 {
+        now += Duration::from_secs(2);
+        exchange(&mut c, &mut s, now);
+    }
+    assert_eq!((c.conn.send_queue(), s.conn.send_queue()), (0, 0), "everything is acknowledged");
+    assert_eq!((c.conn.recv_len(), s.conn.recv_len()), (4_000, 4_000));
 }
