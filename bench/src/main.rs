@@ -1,1 +1,84 @@
-fn main() {}
+//! `clgw-bench SCENARIO`: measurements of the gateway. See README.md for what they mean.
+#![forbid(unsafe_code)]
+
+mod chain;
+mod environment;
+mod hop;
+mod report;
+mod tsc;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use self::environment::Environment;
+use self::report::Report;
+
+/// Measures the gateway and prints a table; --json keeps every sample.
+#[derive(Debug, Parser)]
+#[command(name = "clgw-bench", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Within a minute, at the price of precision.
+    #[arg(long, global = true)]
+    short: bool,
+    /// Writes all samples and the environment to this file.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// CPU of the in-memory scenarios. Default: the last one.
+    #[arg(long, global = true)]
+    cpu: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// One gateway core in memory: Gb/s, cycles per byte, cycles per frame.
+    Hop(hop::HopArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clgw-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let Common { short, json, cpu } = cli.common;
+    let report = match cli.scenario {
+        Scenario::Hop(mut args) => {
+            if short {
+                args.shorten();
+            }
+            let mut report = Report::new(Environment::capture(pin(cpu)?));
+            let hz = report.environment.tsc_hz;
+            hop::run(&args, hz, &mut report)?;
+            report
+        }
+    };
+    print!("{}", report.table());
+    if let Some(file) = json {
+        report.write_json(&file)?;
+    }
+    Ok(())
+}
+
+/// Binds this thread to a CPU; returns the words for the report.
+fn pin(cpu: Option<u16>) -> anyhow::Result<String> {
+    let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+    let cpu = cpu.unwrap_or(u16::try_from(last).unwrap_or(0));
+    dpdk_bindings::pin_current_thread(cpu).context("--cpu")?;
+    Ok(format!("one thread on CPU {cpu}"))
+}

@@ -1,5 +1,7 @@
 //! Ports without a NIC, for tests and measurements. Needs no privileges and no huge pages.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -31,6 +33,35 @@ pub fn config() -> EalConfig {
 pub fn eal() -> Result<Eal, DpdkError> {
     static SHARED: OnceLock<Result<Eal, DpdkError>> = OnceLock::new();
     SHARED.get_or_init(|| Eal::init(&config())).clone()
+}
+
+thread_local! {
+    // Neither built lazily nor dropped: the allocator may not allocate for it.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A global allocator for tests that must show that a path does not allocate.
+#[derive(Debug)]
+pub struct CountingAllocator;
+
+/// Allocations of this thread so far, where [`CountingAllocator`] is the global allocator.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.get()
+}
+
+// SAFETY: passes every call on to the system allocator unchanged.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Fails only while the thread is being taken down.
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
 }
 
 /// A cable between two ports of this process: one ring per queue and direction.

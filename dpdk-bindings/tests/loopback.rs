@@ -1,35 +1,15 @@
 //! Frames cross a cable unchanged and in order, every mbuf comes back, nothing is allocated.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use dpdk_bindings::testing::{RingPairConfig, eal};
+use dpdk_bindings::testing::{CountingAllocator, RingPairConfig, allocations, eal};
 use dpdk_bindings::{BURST_MAX, MbufPool};
 
 mod common;
 use common::{Burst, POOL, cable, expected, frame};
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: passes every call on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise, handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn frames_cross_unchanged_in_order_and_come_back() {
@@ -86,7 +66,7 @@ fn frames_cross_unchanged_in_order_and_come_back() {
     // The steady state: allocate, edit, send, receive, free, without one heap allocation.
     let mut burst = Burst::new();
     let mut queue = VecDeque::with_capacity(2 * BURST_MAX);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     let mut moved = 0;
     for _ in 0..1000 {
         assert_eq!(pool.alloc_bulk(&mut burst), BURST_MAX);
@@ -98,7 +78,7 @@ fn frames_cross_unchanged_in_order_and_come_back() {
         moved += b.rx().burst(&mut burst);
         burst.clear();
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "allocations in the steady state");
+    assert_eq!(allocations() - before, 0, "allocations in the steady state");
     assert_eq!(moved, 1000 * BURST_MAX);
     assert_eq!(pool.in_use(), 0);
 

@@ -1,8 +1,8 @@
 //! ClusterLink gateway: one peer of a fabric on poll-mode cores.
 //!
-//! Layers, each depending only on those to its right:
-//! cli > lifecycle > control > worker > relay > tunnel > tls, tcp > flow > net > port >
-//! telemetry, limits, time.
+//! Layers, each depending only on those to its right (a test holds it to that):
+//! cli > sim > control > lifecycle > worker > relay > tunnel > tls, tcp > flow > net > config >
+//! fabric > port > telemetry > limits, time.
 #![forbid(unsafe_code)]
 
 pub mod cli;

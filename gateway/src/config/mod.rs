@@ -31,9 +31,9 @@ use std::time::Duration;
 use clgw_policy::{Diagnostic, Severity};
 use ipnet::IpNet;
 
+pub use crate::port::Side;
 pub use device::Device;
 pub use host::Host;
-pub use crate::port::Side;
 pub use imports::{ImportPort, check_listeners};
 pub use objects::read_objects;
 

@@ -157,7 +157,8 @@ fn listeners(config: &GatewayConfig, imports: &[ImportEntry]) -> HashMap<SocketA
         }
         let port = import.target_port.unwrap_or(import.port);
         for service in config.ports.iter().filter(|p| p.side.is_service()) {
-            listeners.extend(service.addresses.iter().map(|a| (SocketAddr::new(a.addr(), port), id)));
+            listeners
+                .extend(service.addresses.iter().map(|a| (SocketAddr::new(a.addr(), port), id)));
         }
     }
     listeners

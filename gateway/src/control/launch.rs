@@ -17,9 +17,9 @@ use crate::worker::WorkerPort;
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     #[error("{0}")]
-    Eal(DpdkError),
+    Eal(Box<DpdkError>),
     #[error("port {port} ({device}): {error}")]
-    Port { port: String, device: String, error: DpdkError },
+    Port { port: String, device: String, error: Box<DpdkError> },
     #[error(
         "port {port} ({device}) has {queues} queue(s) and workers.cpus names {workers} CPUs; \
          name at most {queues}, or give the device more queues"
@@ -59,7 +59,7 @@ pub(super) fn launch(
         let failed = |error| LaunchError::Port {
             port: port.name.clone(),
             device: port.device.to_string(),
-            error,
+            error: Box::new(error),
         };
         let pool = MbufPool::new(
             &launched.eal,
@@ -78,12 +78,8 @@ pub(super) fn launch(
                 workers,
             });
         }
-        let rx_checksum = info
-            .rx_offloads
-            .contains(RxOffloads::IPV4_CKSUM | RxOffloads::TCP_CKSUM);
-        let tx_checksum = info
-            .tx_offloads
-            .contains(TxOffloads::IPV4_CKSUM | TxOffloads::TCP_CKSUM);
+        let rx_checksum = info.rx_offloads.contains(RxOffloads::IPV4_CKSUM | RxOffloads::TCP_CKSUM);
+        let tx_checksum = info.tx_offloads.contains(TxOffloads::IPV4_CKSUM | TxOffloads::TCP_CKSUM);
         let programmable = workers > 1 && info.reta_size > 0 && info.rss_key_len > 0;
         let rss = programmable.then(|| RssConfig {
             types: RssTypes::TCP,
@@ -169,10 +165,10 @@ fn start_eal(config: &GatewayConfig) -> Result<(Eal, bool), LaunchError> {
                 eal.huge = HugePages::None;
             }
         }
-        Hugepages::On => eal.check_huge_pages().map_err(LaunchError::Eal)?,
+        Hugepages::On => eal.check_huge_pages().map_err(|e| LaunchError::Eal(Box::new(e)))?,
     }
     let huge = eal.huge != HugePages::None;
-    Ok((Eal::init(&eal).map_err(LaunchError::Eal)?, huge))
+    Ok((Eal::init(&eal).map_err(|e| LaunchError::Eal(Box::new(e)))?, huge))
 }
 
 /// Bytes of one mbuf: a whole frame of the largest MTU, since frames are parsed in one run.

@@ -62,8 +62,7 @@ pub fn objects(directory: &Path, findings: &mut Vec<Diagnostic>) -> Option<Fabri
 
 /// The certificates; findings are appended.
 pub fn identity(paths: &TlsPaths, findings: &mut Vec<Diagnostic>) -> Option<Identity> {
-    let files =
-        TlsFiles { ca: paths.ca.clone(), cert: paths.cert.clone(), key: paths.key.clone() };
+    let files = TlsFiles { ca: paths.ca.clone(), cert: paths.cert.clone(), key: paths.key.clone() };
     Identity::load(&files)
         .map_err(|error| {
             // The error names its file first, where a diagnostic has it too.

@@ -22,7 +22,11 @@ pub struct TimeWait {
 
 impl TimeWait {
     pub fn new(hasher: FlowHasher) -> Self {
-        Self { entries: HashMap::with_hasher(hasher), order: VecDeque::new() }
+        // Full size from the start: it fills at the rate of connections, which must not allocate.
+        Self {
+            entries: HashMap::with_capacity_and_hasher(MAX_TIME_WAIT, hasher),
+            order: VecDeque::with_capacity(MAX_TIME_WAIT),
+        }
     }
 
     pub fn insert(&mut self, key: FlowKey, fin_seq: u32, now: Instant) {

@@ -15,7 +15,6 @@ mod icmp_error;
 mod ip;
 mod key;
 mod local;
-mod mac;
 mod ndp;
 mod neighbour;
 mod next_hop;
@@ -28,11 +27,11 @@ mod steer;
 #[cfg(test)]
 mod tests;
 
+pub use crate::port::MacAddr;
 use crate::port::TxMeta;
 
 pub use config::{PortStackConfig, StackError};
 pub use key::{FlowKey, Ip};
-pub use mac::{MacAddr, ParseMacError};
 pub use neighbour::{NeighbourEvent, NeighbourId};
 pub use next_hop::Resolve;
 pub use rate::TokenBucket;

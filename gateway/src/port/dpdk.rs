@@ -35,7 +35,11 @@ impl Frame for Mbuf {
             Checksum::Bad => RxChecksum::Bad,
             _ => RxChecksum::Unknown,
         };
-        RxMeta { ip: checksum(flags.ip_cksum), l4: checksum(flags.l4_cksum), rss_hash: flags.rss_hash }
+        RxMeta {
+            ip: checksum(flags.ip_cksum),
+            l4: checksum(flags.l4_cksum),
+            rss_hash: flags.rss_hash,
+        }
     }
 
     fn set_tx_meta(&mut self, meta: TxMeta) {

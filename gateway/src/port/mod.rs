@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 
 use crate::limits::RX_BURST;
-use crate::net::MacAddr;
 
 pub mod dpdk;
+mod mac;
 pub mod sim;
+
+pub use mac::{MacAddr, ParseMacError};
 
 /// What is reached through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

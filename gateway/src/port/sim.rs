@@ -171,7 +171,7 @@ impl FrameIo for SimPort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::MacAddr;
+    use crate::port::MacAddr;
 
     #[test]
     fn buffers_come_back_and_rings_are_bounded() {

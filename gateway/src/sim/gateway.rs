@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use clgw_policy::SourceFile;
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 use smoltcp::wire::{IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket};
 
 use super::SIM_RING;
@@ -58,6 +58,10 @@ pub struct SimGateway {
     pool: SimPool,
     checksum_offload: bool,
     scatter: bool,
+    /// Read before and after the workers' turns, and nothing else: cycles, allocations.
+    pub meter: Option<fn() -> u64>,
+    /// Sum of what `meter` advanced by.
+    pub metered: u64,
 }
 
 impl SimGateway {
@@ -116,6 +120,8 @@ impl SimGateway {
             pool,
             checksum_offload: setup.checksum_offload,
             scatter: setup.scatter,
+            meter: None,
+            metered: 0,
         }
     }
 
@@ -182,7 +188,9 @@ impl SimGateway {
     pub(super) fn poll(&mut self, now: Instant) -> Option<Instant> {
         let mut next = None;
         for worker in &mut self.workers {
+            let before = self.meter.map_or(0, |meter| meter());
             let turn = worker.poll(now);
+            self.metered += self.meter.map_or(0, |meter| meter()) - before;
             let wants = if turn.busy || worker.ports_mut().any(|p| p.has_received()) {
                 Some(now)
             } else {
@@ -230,13 +238,8 @@ fn port(config: &GatewayConfig, n: usize, pool: &SimPool, offload: bool) -> Work
     // The same on all workers: they share the port.
     let name = config.peer.name.bytes().fold(0u8, |a, b| a.wrapping_mul(31).wrapping_add(b));
     let mac = MacAddr([2, 0xc1, name, 0, 0, n as u8]);
-    let caps = PortCaps {
-        mac,
-        mtu: port.mtu,
-        tx_checksum: offload,
-        rx_checksum: offload,
-        rss: None,
-    };
+    let caps =
+        PortCaps { mac, mtu: port.mtu, tx_checksum: offload, rx_checksum: offload, rss: None };
     let io = SimPort::new(caps, pool.clone(), SIM_RING, SIM_RING);
     let mtu = io.caps().mtu;
     let stack = PortStack::new(stack_config(config, n, port, mac, offload));

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet, SocketStorage};
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
+};
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration as SmolDuration, Instant as SmolInstant};
 use smoltcp::wire::{HardwareAddress, IpEndpoint};
@@ -223,20 +225,24 @@ impl Host {
     ///
     /// # Panics
     /// If there is no route: a simulation is written by hand.
-    pub fn connect(&mut self, now: Instant, from: Option<IpAddr>, to: SocketAddr, app: Box<dyn App>) {
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        app: Box<dyn App>,
+    ) {
         let from = from.or_else(|| self.stack.source_for(to.ip()));
         let Some(from) = from else { panic!("no address towards {to}") };
         self.next_port = self.next_port.checked_add(1).unwrap_or(10_000);
         let local = SocketAddr::new(from, self.next_port);
-        let neighbour =
-            match self.stack.resolve(now, to.ip(), &mut self.out, &mut self.counters) {
-                Resolve::Ready(id) | Resolve::Pending(id) => id,
-                Resolve::NoRoute | Resolve::TableFull => panic!("no route to {to}"),
-            };
+        let neighbour = match self.stack.resolve(now, to.ip(), &mut self.out, &mut self.counters) {
+            Resolve::Ready(id) | Resolve::Pending(id) => id,
+            Resolve::NoRoute | Resolve::TableFull => panic!("no route to {to}"),
+        };
         let (mut set, handle) = self.socket();
         let socket = set.get_mut::<tcp::Socket<'static>>(handle);
-        let connected =
-            socket.connect(self.iface.context(), endpoint(to), endpoint(local));
+        let connected = socket.connect(self.iface.context(), endpoint(to), endpoint(local));
         assert!(connected.is_ok(), "{connected:?}");
         self.insert(Conn {
             set,
@@ -298,13 +304,15 @@ impl Host {
         }
     }
 
-    pub(super) fn deliver(&mut self, frame: SimFrame) {
+    /// Puts a frame that arrived into the receive ring; it is lost if that is full.
+    pub fn deliver(&mut self, frame: SimFrame) {
         if self.rx.len() < SIM_RING {
             self.rx.push_back(frame);
         }
     }
 
-    pub(super) fn collect(&mut self) -> Option<SimFrame> {
+    /// Takes the oldest sent frame off the wire.
+    pub fn collect(&mut self) -> Option<SimFrame> {
         self.out.queue.pop_front()
     }
 
@@ -362,7 +370,8 @@ impl Host {
             Some(n) => *n,
             None => {
                 let local = packet.key.local_addr();
-                let Some(accept) = self.listeners.get_mut(&local.port()).filter(|_| packet.is_syn())
+                let Some(accept) =
+                    self.listeners.get_mut(&local.port()).filter(|_| packet.is_syn())
                 else {
                     return self.stack.reset(now, &packet, &mut self.out, &mut self.counters);
                 };

@@ -1,7 +1,7 @@
 //! One connection: its state and its bytes.
 
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
-use smoltcp::socket::tcp::{self, CongestionControl, RecvError};
+use smoltcp::socket::tcp::{self, CongestionControl};
 use smoltcp::time::Duration as SmolDuration;
 
 use super::engine::ProfileId;
@@ -123,10 +123,7 @@ impl TcpConn {
     /// Lends the longest contiguous run of received bytes; `f` returns how many it has taken.
     /// After a wrap of the ring the run can be shorter than [`TcpConn::recv_len`].
     pub fn recv<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
-        match self.socket_mut().recv(f) {
-            Ok(r) => r,
-            Err(RecvError::Finished | RecvError::InvalidState) => R::default(),
-        }
+        self.socket_mut().recv(f).unwrap_or_default()
     }
 
     /// Copies received bytes from the front without taking them; returns how many.

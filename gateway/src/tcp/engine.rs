@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult};
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
+};
 use smoltcp::socket::tcp as smol;
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpEndpoint};
@@ -189,7 +191,13 @@ impl TcpEngine {
             .map(|t| Instant::from_nanos((t.total_micros().max(0) as u64).saturating_mul(1_000)))
     }
 
-    fn seeded(&self, now: Instant, local: SocketAddr, remote: SocketAddr, id: ProfileId) -> Interface {
+    fn seeded(
+        &self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        id: ProfileId,
+    ) -> Interface {
         let profile = self.profiles[usize::from(id.0)].0;
         interface(profile, seed_for(self.isn.isn(now, local, remote)), now)
     }
@@ -214,9 +222,11 @@ fn input(
         device.rx = Some(ip);
         iface.poll_ingress_single(smol_time(now), &mut device, set)
     }));
-    let Ok(PollIngressSingleResult::PacketProcessed
-    | PollIngressSingleResult::SocketStateChanged
-    | PollIngressSingleResult::None) = outcome
+    let Ok(
+        PollIngressSingleResult::PacketProcessed
+        | PollIngressSingleResult::SocketStateChanged
+        | PollIngressSingleResult::None,
+    ) = outcome
     else {
         return TcpEvent::Fault;
     };
@@ -354,7 +364,6 @@ impl Device for CapsOnly {
         self.0.clone()
     }
 }
-
 
 impl TcpConn {
     /// Whether the connection holds nothing that has to reach the wire any more.

@@ -261,8 +261,7 @@ fn losses_in_both_directions_at_once_do_not_hang() {
     s.conn.send_slice(&[2; 4_000]);
     c.output(now);
     s.output(now);
-    let (to_s, to_c) =
-        (std::mem::take(&mut c.line.segments), std::mem::take(&mut s.line.segments));
+    let (to_s, to_c) = (std::mem::take(&mut c.line.segments), std::mem::take(&mut s.line.segments));
     to_s.iter().for_each(|segment| s.input(now, segment));
     to_c.iter().for_each(|segment| c.input(now, segment));
     now += ACK_DELAY;

@@ -25,7 +25,10 @@ pub enum Event {
         peer_policy: Option<Box<str>>,
     },
     /// A client's connection ended after it had been forwarded.
-    ClientClosed { address: SocketAddr, reason: CloseReason },
+    ClientClosed {
+        address: SocketAddr,
+        reason: CloseReason,
+    },
     /// An OPEN of another peer was refused.
     OpenRefused {
         generation: u64,
@@ -34,8 +37,16 @@ pub enum Event {
         reason: CloseReason,
         policy: Option<PolicyId>,
     },
-    TunnelUp { peer: SocketAddr, name: Box<str>, resumed: bool },
-    TunnelDown { peer: SocketAddr, reason: CloseReason, detail: Option<Box<str>> },
+    TunnelUp {
+        peer: SocketAddr,
+        name: Box<str>,
+        resumed: bool,
+    },
+    TunnelDown {
+        peer: SocketAddr,
+        reason: CloseReason,
+        detail: Option<Box<str>>,
+    },
 }
 
 /// Bounded; a worker never waits on it. What does not fit is counted and lost.

@@ -155,7 +155,8 @@ fn take_str(b: &[u8]) -> Option<(&str, &[u8])> {
 /// # Errors
 /// A record that is not made of whole, known frames; the tunnel is then closed.
 pub fn parse(record: &[u8]) -> Result<(Frame<'_>, &[u8]), FrameError> {
-    let (header, rest) = record.split_first_chunk::<TUNNEL_HEADER>().ok_or(FrameError::Truncated)?;
+    let (header, rest) =
+        record.split_first_chunk::<TUNNEL_HEADER>().ok_or(FrameError::Truncated)?;
     let [kind, flags, len @ ..] = *header;
     if flags != 0 {
         return Err(FrameError::Flags(flags));

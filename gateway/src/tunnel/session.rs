@@ -22,7 +22,10 @@ pub enum Incoming<'a> {
     Nothing,
     Open(Open<'a>),
     Opened,
-    Refused { reason: RefuseReason, policy: &'a str },
+    Refused {
+        reason: RefuseReason,
+        policy: &'a str,
+    },
     Data(&'a [u8]),
     /// The other side's direction has ended.
     Fin,

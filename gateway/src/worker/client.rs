@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use clgw_policy::{ImportId, LbScheme, Selection};
 
+use super::Worker;
 use super::conn::{Client, ClientState, Failure, Leg, Phase, TunnelLeg};
 use super::snapshot::GatewayId;
-use super::Worker;
 use crate::flow::FlowId;
 use crate::limits::{
     CONNECT_TIMEOUT, EARLY_DATA, MAX_WAITING_FOR_TUNNEL, OPEN_TIMEOUT, TLS_HANDSHAKE_TIMEOUT,
@@ -23,9 +23,8 @@ use crate::tunnel::{RefuseReason, Role};
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn new_client(&self, import: ImportId, address: SocketAddr) -> Client {
         let table = &self.snapshot.table;
-        let (scheme, sources) = table
-            .import(import)
-            .map_or((LbScheme::Static, 0), |i| (i.lb_scheme, i.sources.len()));
+        let (scheme, sources) =
+            table.import(import).map_or((LbScheme::Static, 0), |i| (i.lb_scheme, i.sources.len()));
         Client {
             import,
             client: table.client(address.ip()),
@@ -249,8 +248,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         else {
             return false;
         };
-        let attributes =
-            table.source_attributes(client.client).iter().map(|(k, v)| (&**k, &**v));
+        let attributes = table.source_attributes(client.client).iter().map(|(k, v)| (&**k, &**v));
         let sent = up.send_open(
             &mut t.tcp,
             &mut self.scratch,
@@ -284,8 +282,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// OPENED, so that another source can have them if this one fails.
     fn send_early(&mut self, id: FlowId, tunnel: FlowId) {
         let Some((t, c)) = self.conns.get2_mut(tunnel, id) else { return };
-        let (Leg::Tunnel(TunnelLeg { phase: Phase::Up(up), early_sealed, .. }), Leg::Client(client)) =
-            (&mut t.leg, &mut c.leg)
+        let (
+            Leg::Tunnel(TunnelLeg { phase: Phase::Up(up), early_sealed, .. }),
+            Leg::Client(client),
+        ) = (&mut t.leg, &mut c.leg)
         else {
             return;
         };

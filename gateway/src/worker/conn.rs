@@ -125,7 +125,11 @@ pub(super) enum Phase {
     Connecting,
     /// TLS handshake. While `in_flight`, a helper has the state and looks at the first `input`
     /// bytes of the receive ring.
-    Handshake { state: Option<Box<Handshake>>, in_flight: bool, input: usize },
+    Handshake {
+        state: Option<Box<Handshake>>,
+        in_flight: bool,
+        input: usize,
+    },
     Up(Box<Tunnel>),
     /// Nothing more is said; waits for TCP to end.
     Closing,

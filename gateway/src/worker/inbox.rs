@@ -12,8 +12,15 @@ use crate::net::MacAddr;
 #[derive(Debug)]
 pub enum Message<F> {
     /// A frame received on `port` that belongs to the receiver of the message.
-    Frame { port: u8, frame: F },
-    Neighbour { port: u8, ip: IpAddr, mac: MacAddr },
+    Frame {
+        port: u8,
+        frame: F,
+    },
+    Neighbour {
+        port: u8,
+        ip: IpAddr,
+        mac: MacAddr,
+    },
 }
 
 /// The inboxes of all workers of a gateway.

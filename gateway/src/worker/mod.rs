@@ -28,7 +28,9 @@ pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot};
 use self::conn::{Conn, Leg, TunnelLeg};
 use self::pool::Pool;
 use self::ports::Port;
-use crate::flow::{EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel};
+use crate::flow::{
+    EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
+};
 use crate::limits::{
     CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, OUTPUT_BURST, POOL_TICK, RX_BURST, TCP_CLOSING_TIMEOUT,
     TCP_HANDSHAKE_TIMEOUT,
@@ -382,8 +384,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// Takes a segment to its connection. Returns the worker it belongs to if that is another.
     fn segment(&mut self, p: usize, packet: &TcpPacket<'_>, may_hand_off: bool) -> Option<u16> {
         if let Some(id) = self.flows.get(&packet.key) {
-            let Some(conn) = self.conns.get_mut(id) else { return None };
-            let mut sink = self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
+            let conn = self.conns.get_mut(id)?;
+            let mut sink =
+                self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
             let event = self.engine.input(&mut conn.tcp, self.now, packet.ip, &mut sink);
             conn.note(event);
             if packet.flags.fin {
@@ -513,7 +516,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     /// Opens a connection from this gateway.
-    fn connect(&mut self, peers: bool, remote: SocketAddr, leg: Leg) -> Result<FlowId, CloseReason> {
+    fn connect(
+        &mut self,
+        peers: bool,
+        remote: SocketAddr,
+        leg: Leg,
+    ) -> Result<FlowId, CloseReason> {
         for p in 0..self.ports.len() {
             let port = &mut self.ports[p];
             if !(if peers { port.side.is_peer() } else { port.side.is_service() }) {
@@ -521,11 +529,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             let (stack, mut tx) = port.split();
             let Some(source) = stack.source_for(remote.ip()) else { continue };
-            let neighbour =
-                match stack.resolve(self.now, remote.ip(), &mut tx, &mut self.counters) {
-                    Resolve::Ready(id) | Resolve::Pending(id) => id,
-                    Resolve::NoRoute | Resolve::TableFull => continue,
-                };
+            let neighbour = match stack.resolve(self.now, remote.ip(), &mut tx, &mut self.counters)
+            {
+                Resolve::Ready(id) | Resolve::Pending(id) => id,
+                Resolve::NoRoute | Resolve::TableFull => continue,
+            };
             let profile = port.profile;
             let random = self.rng.next_u64();
             let Some(local_port) = self.ephemeral.pick(

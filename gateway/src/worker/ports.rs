@@ -19,12 +19,13 @@ pub(super) struct Port<P: FrameIo> {
     /// Where a segment goes for which there is no frame.
     spare: Box<[u8]>,
     tx_checksum: bool,
-    losses: Losses,
+    tally: Tally,
 }
 
-/// Frames that could not be sent, since they were last moved to the worker's counters.
+/// What was queued and what could not be, since it was last added to the worker's counters.
 #[derive(Clone, Copy, Debug, Default)]
-struct Losses {
+struct Tally {
+    bytes: u64,
     queue_full: u64,
     no_frame: u64,
     too_long: u64,
@@ -42,14 +43,14 @@ impl<P: FrameIo> Port<P> {
             queue: VecDeque::with_capacity(TX_QUEUE_FRAMES + TX_STASH_FRAMES),
             spare: vec![0; MAX_MTU + ETHERNET_HEADER].into(),
             tx_checksum,
-            losses: Losses::default(),
+            tally: Tally::default(),
         }
     }
 
     /// The stack and where it may send, at the same time.
     pub fn split(&mut self) -> (&mut PortStack, Tx<'_, P>) {
-        let Self { io, stack, queue, spare, tx_checksum, losses, .. } = self;
-        (stack, Tx { io, queue, spare, tx_checksum: *tx_checksum, losses })
+        let Self { io, stack, queue, spare, tx_checksum, tally, .. } = self;
+        (stack, Tx { io, queue, spare, tx_checksum: *tx_checksum, tally })
     }
 
     /// Where a connection with this next hop may send.
@@ -60,26 +61,21 @@ impl<P: FrameIo> Port<P> {
 
     /// Gives queued frames to the device; returns how many it took.
     pub fn transmit(&mut self, counters: &mut Counters) -> usize {
-        let lost = std::mem::take(&mut self.losses);
-        counters.add_drops(DropReason::TxQueueFull, lost.queue_full);
-        counters.add_drops(DropReason::NoMbuf, lost.no_frame);
-        counters.add_drops(DropReason::FrameTooLong, lost.too_long);
-        counters.add_drops(DropReason::NeighbourUnresolved, lost.unresolved);
+        let tally = std::mem::take(&mut self.tally);
+        counters.tx_bytes += tally.bytes;
+        counters.add_drops(DropReason::TxQueueFull, tally.queue_full);
+        counters.add_drops(DropReason::NoMbuf, tally.no_frame);
+        counters.add_drops(DropReason::FrameTooLong, tally.too_long);
+        counters.add_drops(DropReason::NeighbourUnresolved, tally.unresolved);
         let mut sent = 0;
         while !self.queue.is_empty() {
-            let bytes: usize =
-                self.queue.iter().take(crate::limits::RX_BURST).map(|f| f.data().len()).sum();
-            let before = self.queue.len();
             let n = self.io.tx_burst(&mut self.queue);
-            debug_assert_eq!(before - self.queue.len(), n);
             sent += n;
-            counters.tx_frames += n as u64;
-            // Exact when the burst was taken whole, which is the rule.
-            counters.tx_bytes += (bytes * n / before.min(crate::limits::RX_BURST).max(1)) as u64;
             if n == 0 {
                 break;
             }
         }
+        counters.tx_frames += sent as u64;
         sent
     }
 }
@@ -90,27 +86,28 @@ pub(super) struct Tx<'a, P: FrameIo> {
     queue: &'a mut VecDeque<P::Frame>,
     spare: &'a mut [u8],
     tx_checksum: bool,
-    losses: &'a mut Losses,
+    tally: &'a mut Tally,
 }
 
 impl<P: FrameIo> TxSink for Tx<'_, P> {
     fn send(&mut self, len: usize, meta: TxMeta, fill: &mut dyn FnMut(&mut [u8])) -> bool {
         // Replies may use the room that connections leave alone.
         if self.queue.len() >= TX_QUEUE_FRAMES + TX_STASH_FRAMES {
-            self.losses.queue_full += 1;
+            self.tally.queue_full += 1;
             return false;
         }
         let Some(mut frame) = self.io.alloc() else {
-            self.losses.no_frame += 1;
+            self.tally.no_frame += 1;
             return false;
         };
         if len > frame.capacity() {
-            self.losses.too_long += 1;
+            self.tally.too_long += 1;
             return false;
         }
         frame.set_len(len);
         fill(frame.data_mut());
         frame.set_tx_meta(meta);
+        self.tally.bytes += len as u64;
         self.queue.push_back(frame);
         true
     }
@@ -138,8 +135,8 @@ impl<P: FrameIo> SegmentSink for FlowTx<'_, P> {
         };
         let Some((mut frame, l2)) = frame else {
             match self.l2 {
-                None => self.tx.losses.unresolved += 1,
-                Some(_) => self.tx.losses.no_frame += 1,
+                None => self.tx.tally.unresolved += 1,
+                Some(_) => self.tx.tally.no_frame += 1,
             }
             return fill(&mut self.tx.spare[..len]);
         };
@@ -151,6 +148,7 @@ impl<P: FrameIo> SegmentSink for FlowTx<'_, P> {
             let meta = request_checksum(&mut bytes[ETHERNET_HEADER..]);
             frame.set_tx_meta(meta);
         }
+        self.tx.tally.bytes += whole as u64;
         self.tx.queue.push_back(frame);
         result
     }

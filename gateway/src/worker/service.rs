@@ -3,9 +3,9 @@
 
 use clgw_policy::{ExportId, PolicyId, attributes};
 
+use super::Worker;
 use super::conn::{Leg, Service};
 use super::snapshot::Snapshot;
-use super::Worker;
 use crate::flow::FlowId;
 use crate::port::FrameIo;
 use crate::relay::Permit;
@@ -90,9 +90,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         policy: Option<PolicyId>,
     ) {
         let name = policy
-            .and_then(|id| {
-                id.fixed_text().or_else(|| Some(self.snapshot.table.policy(id)?.text()))
-            })
+            .and_then(|id| id.fixed_text().or_else(|| Some(self.snapshot.table.policy(id)?.text())))
             .unwrap_or_default();
         let generation = self.snapshot.generation();
         let Some(conn) = self.conns.get_mut(tunnel) else { return };
@@ -176,4 +174,3 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         })
     }
 }
-

@@ -18,9 +18,7 @@ use crate::tcp::{TcpConn, TcpEvent};
 use crate::telemetry::{CloseReason, Counters, Event};
 use crate::time::Instant;
 use crate::tls::{Established, HandshakeExecutor, Job, Outcome, Work};
-use crate::tunnel::{
-    Incoming, Next, RefuseReason, Role, Stopped, Tunnel, TunnelError, Upcalls,
-};
+use crate::tunnel::{Incoming, Next, RefuseReason, Role, Stopped, Tunnel, TunnelError, Upcalls};
 
 /// What came out of a tunnel in one turn, for after the borrow of its buffers ends.
 #[derive(Debug, Default)]
@@ -149,9 +147,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let identity = Arc::clone(&self.snapshot.identity);
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
-        let peer = leg.gateway.and_then(|g| {
-            Some(Arc::clone(&self.pools.get(g.0 as usize)?.as_ref()?.entry.peer))
-        });
+        let peer = leg
+            .gateway
+            .and_then(|g| Some(Arc::clone(&self.pools.get(g.0 as usize)?.as_ref()?.entry.peer)));
         let Phase::Handshake { state, in_flight, input } = &mut leg.phase else { return };
         let mut bytes = vec![0; conn.tcp.recv_len().min(TLS_MAX_HANDSHAKE)];
         let n = conn.tcp.peek(&mut bytes);
@@ -361,8 +359,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             peer: &peer,
             seen: Seen::default(),
         };
-        let result =
-            up.open_records(tcp, &mut self.scratch, self.now, RELAY_BUDGET, &mut upcalls);
+        let result = up.open_records(tcp, &mut self.scratch, self.now, RELAY_BUDGET, &mut upcalls);
         *seen = upcalls.seen;
         up.peer = peer;
         let (stopped, _) = result?;
@@ -485,8 +482,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         while let Some(client) = self.pool_mut(gateway).and_then(|p| p.waiting.pop_front()) {
             let waits = self.conns.get(client).is_some_and(|c| {
-                !c.over
-                    && c.client().is_some_and(|c| c.state == ClientState::Waiting(gateway))
+                !c.over && c.client().is_some_and(|c| c.state == ClientState::Waiting(gateway))
             });
             if waits {
                 if self.open_stream(id, client) {
@@ -502,13 +498,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return;
         }
         let max_idle = self.config.max_idle_tunnels;
-        if let Some(pool) = self.pool_mut(gateway) {
-            if pool.idle.len() < max_idle {
-                if !pool.idle.contains(&id) {
-                    pool.idle.push(id);
-                }
-                return;
-            }
+        let Some(pool) = self.pool_mut(gateway) else { return };
+        if pool.idle.contains(&id) {
+            return;
+        }
+        if pool.idle.len() < max_idle {
+            return pool.idle.push(id);
         }
         self.retire(id);
     }

@@ -63,7 +63,7 @@ fn a_key_of_another_certificate() {
     let other = Site::exporter(lab.dir.path(), &SiteOptions::b());
     fs::copy(other.dir.join("key.pem"), site.dir.join("key.pem")).unwrap();
     let text = failing(&lab, &site, CONFIGURATION);
-    assert!(text.contains("key.pem") && text.contains("match"), "{text}");
+    assert!(text.contains("key.pem") && text.contains("does not belong"), "{text}");
 }
 
 #[test]

@@ -109,8 +109,9 @@ impl Lab {
     }
 
     fn up(&self, place: Place, interface: &str) {
-        // af_packet cuts the segments that offloads make longer than a frame, without a word.
-        let off = ["tso", "off", "gso", "off", "gro", "off"];
+        // af_packet cuts the segments that offloads make longer than a frame, without a word, and
+        // passes on what the kernel leaves of a checksum for a card to complete.
+        let off = ["tso", "off", "gso", "off", "gro", "off", "tx", "off"];
         self.run_in(place, &[&["ethtool", "-K", interface][..], &off].concat());
         self.ip(place, &["link", "set", interface, "up"]);
     }

@@ -14,8 +14,7 @@ fn over_bad_wires(wan: LinkConfig, lan: LinkConfig, seeds: std::ops::Range<u64>)
         let mut world = Sites { seed, wan, lan, ..Sites::default() }.build();
         let (client, server) = (Script::new(30_000, 60_000), Script::new(60_000, 30_000));
         let served = serve(&mut world, server.clone());
-        let watches: Vec<_> =
-            (0..5).map(|_| connect(&mut world, WEB, client.clone())).collect();
+        let watches: Vec<_> = (0..5).map(|_| connect(&mut world, WEB, client.clone())).collect();
         let done = world.run_until(Duration::from_secs(600), |_| {
             watches.iter().all(|w| w.borrow().complete(&client))
         });
@@ -60,11 +59,8 @@ fn corrupted_frames_are_counted_and_go_no_further() {
 fn a_client_that_resets_ends_the_service_and_not_the_tunnel() {
     let mut world = Sites::default().build();
     let served = serve(&mut world, Script::new(10 << 20, 100));
-    let script = Script {
-        abort_at: Some(50_000),
-        close_after_send: false,
-        ..Script::new(100, 10 << 20)
-    };
+    let script =
+        Script { abort_at: Some(50_000), close_after_send: false, ..Script::new(100, 10 << 20) };
     let watch = connect(&mut world, WEB, script);
     run(&mut world, 10, |_| watch.borrow().closed);
     run(&mut world, 10, |w| w.hosts[SERVER].connections() == 0);
@@ -79,11 +75,8 @@ fn a_client_that_resets_ends_the_service_and_not_the_tunnel() {
 #[test]
 fn a_service_that_resets_resets_the_client() {
     let mut world = Sites::default().build();
-    let server = Script {
-        abort_at: Some(50_000),
-        close_after_send: false,
-        ..Script::new(1_000, 10 << 20)
-    };
+    let server =
+        Script { abort_at: Some(50_000), close_after_send: false, ..Script::new(1_000, 10 << 20) };
     let _served = serve(&mut world, server);
     let watch = connect(&mut world, WEB, Script::new(10 << 20, 1_000));
     run(&mut world, 10, |_| watch.borrow().closed);
@@ -198,8 +191,7 @@ fn two_workers_whatever_queue_a_frame_arrives_on() {
         let mut world = Sites { workers: 2, scatter, ..Sites::default() }.build();
         let (client, server) = (Script::new(20_000, 200_000), Script::new(200_000, 20_000));
         let _served = serve(&mut world, server);
-        let watches: Vec<_> =
-            (0..40).map(|_| connect(&mut world, WEB, client.clone())).collect();
+        let watches: Vec<_> = (0..40).map(|_| connect(&mut world, WEB, client.clone())).collect();
         run(&mut world, 120, |_| watches.iter().all(|w| w.borrow().complete(&client)));
         for g in [A, B] {
             let shares: Vec<u64> = world.gateways[g]

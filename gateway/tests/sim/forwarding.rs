@@ -76,8 +76,7 @@ fn back_pressure_holds_the_sender_and_loses_nothing() {
         let size = 50 << 20;
         let slow = Script { read_limit: 100_000, ..Script::new(0, size) };
         let fast = Script::new(size, 0);
-        let (client, server) =
-            if reader_is_client { (slow, fast) } else { (fast, slow) };
+        let (client, server) = if reader_is_client { (slow, fast) } else { (fast, slow) };
         let served = serve(&mut world, server);
         let watch = connect(&mut world, WEB, client);
         world.run_for(Duration::from_secs(5));
@@ -99,8 +98,7 @@ fn a_hundred_connections_at_once() {
     let mut world = Sites::default().build();
     let (client, server) = (Script::new(3_000, 40_000), Script::new(40_000, 3_000));
     let served = serve(&mut world, server);
-    let watches: Vec<_> =
-        (0..100).map(|_| connect(&mut world, WEB, client.clone())).collect();
+    let watches: Vec<_> = (0..100).map(|_| connect(&mut world, WEB, client.clone())).collect();
     run(&mut world, 30, |_| watches.iter().all(|w| w.borrow().complete(&client)));
     assert_eq!(served.borrow().len(), 100);
     run(&mut world, 30, |w| w.hosts[CLIENT].connections() == 0);

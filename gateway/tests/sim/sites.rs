@@ -175,10 +175,9 @@ impl Sites {
                 .replace("GATEWAY_B", if self.v6 { "'fd00:9::2'" } else { "192.0.2.2" })
                 .replace("SERVICE", if self.v6 { "'fd00:2::2'" } else { "10.2.0.2" })
         };
-        for (config, objects, identity) in [
-            (CONFIG_A, &self.objects_a, &identities.a),
-            (CONFIG_B, &self.objects_b, &identities.b),
-        ] {
+        for (config, objects, identity) in
+            [(CONFIG_A, &self.objects_a, &identities.a), (CONFIG_B, &self.objects_b, &identities.b)]
+        {
             world.add_gateway(&GatewaySetup {
                 config: &fill(config),
                 objects: &fill(objects),
@@ -250,10 +249,7 @@ pub struct Progress {
 impl Progress {
     /// Everything arrived, both directions ended.
     pub fn complete(&self, script: &Script) -> bool {
-        !self.wrong
-            && self.finished
-            && self.sent == script.send
-            && self.received == script.expect
+        !self.wrong && self.finished && self.sent == script.send && self.received == script.expect
     }
 }
 

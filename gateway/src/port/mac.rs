@@ -28,12 +28,12 @@ impl MacAddr {
     }
 
     /// The first six bytes of `bytes`.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         bytes.first_chunk().copied().map(Self)
     }
 
     /// The interface identifier RFC 4291, appendix A makes of the address (modified EUI-64).
-    pub(super) fn eui64(self) -> [u8; 8] {
+    pub(crate) fn eui64(self) -> [u8; 8] {
         let [a, b, c, d, e, f] = self.0;
         [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
     }

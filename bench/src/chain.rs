@@ -1,0 +1,360 @@
+//! Client host - gateway A - gateway B - server host in one thread, with the gateways' turns
+//! timed and nothing else: real workers, TLS, tunnels and policy on simulated ports.
+//!
+//! The wires are instantaneous: what one member of the chain has sent is in the next one's receive
+//! ring when that one has its turn. All members use the same core and so the same caches: a
+//! gateway finds its L2 partly filled with the endpoints' rings, where a real one would find
+//! frames that a NIC has put into L3.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clgw::net::{MacAddr, Route};
+use clgw::port::sim::SimFrame;
+use clgw::port::{RxChecksum, RxMeta};
+use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway};
+use clgw::telemetry::Counters;
+use clgw::time::Instant;
+
+use crate::tsc::cycles;
+
+/// The chain's clock goes on by this in each round, about what a round takes on a real core.
+const ROUND: Duration = Duration::from_micros(20);
+/// The service side and the peer side of a gateway.
+const SERVICE: usize = 0;
+const PEER: usize = 1;
+
+/// Imports and their exports. Two, and two addresses of gateway B, since the ports of one
+/// address pair end below 50,000 connections.
+pub const IMPORTS: [(&str, u16); 2] = [("10.1.0.80:80", 8080), ("10.1.0.81:80", 8081)];
+
+const CONFIG_A: &str = "
+peer: { name: site-a }
+tls: { ca: ca, cert: cert, key: key }
+workers: { cpus: [0] }
+ports:
+  - { name: svc, device: net_ring0, side: service, mtu: MTU, addresses: [10.1.0.1/16] }
+  - { name: wan, device: net_ring1, side: peer, mtu: MTU, addresses: [192.0.2.1/24] }
+vips: [{ import: shop/one, address: 10.1.0.80 }, { import: shop/two, address: 10.1.0.81 }]
+buffers: { service_kib: SERVICE_KIB, peer_kib: PEER_KIB }
+";
+
+const CONFIG_B: &str = "
+peer: { name: site-b }
+tls: { ca: ca, cert: cert, key: key }
+workers: { cpus: [0] }
+ports:
+  - { name: svc, device: net_ring0, side: service, mtu: MTU, addresses: [10.2.0.1/16] }
+  - { name: wan, device: net_ring1, side: peer, mtu: MTU, addresses: [192.0.2.2/24, 192.0.2.3/24] }
+buffers: { service_kib: SERVICE_KIB, peer_kib: PEER_KIB }
+";
+
+const OBJECTS_A: &str = "
+apiVersion: clusterlink.net/v1alpha1
+kind: Peer
+metadata: { name: site-b, namespace: clusterlink-system }
+spec: { gateways: [{ host: 192.0.2.2, port: 4443 }, { host: 192.0.2.3, port: 4443 }] }
+---
+apiVersion: clusterlink.net/v1alpha1
+kind: Import
+metadata: { name: one, namespace: shop }
+spec: { port: 80, sources: [{ peer: site-b, exportName: one, exportNamespace: shop }] }
+---
+apiVersion: clusterlink.net/v1alpha1
+kind: Import
+metadata: { name: two, namespace: shop }
+spec: { port: 80, sources: [{ peer: site-b, exportName: two, exportNamespace: shop }] }
+---
+apiVersion: clusterlink.net/v1alpha1
+kind: Workload
+metadata: { name: front, namespace: shop, labels: { app: front } }
+spec: { addresses: [10.1.0.2] }
+---
+apiVersion: clusterlink.net/v1alpha1
+kind: AccessPolicy
+metadata: { name: allow-front, namespace: shop }
+spec:
+  action: allow
+  from: [{ workloadSelector: { matchLabels: { client.clusterlink.net/labels.app: front } } }]
+  to: [{ workloadSelector: {} }]
+";
+
+const OBJECTS_B: &str = "
+apiVersion: clusterlink.net/v1alpha1
+kind: Export
+metadata: { name: one, namespace: shop }
+spec: { host: 10.2.0.2, port: 8080 }
+---
+apiVersion: clusterlink.net/v1alpha1
+kind: Export
+metadata: { name: two, namespace: shop }
+spec: { host: 10.2.0.2, port: 8081 }
+---
+apiVersion: clusterlink.net/v1alpha1
+kind: AccessPolicy
+metadata: { name: allow-a, namespace: shop }
+spec:
+  action: allow
+  from: [{ workloadSelector: { matchLabels: { peer.clusterlink.net/name: site-a } } }]
+  to: [{ workloadSelector: {} }]
+";
+
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub mtu: usize,
+    /// The ports compute and verify checksums, for free.
+    pub checksum_offload: bool,
+    pub service_kib: usize,
+    pub peer_kib: usize,
+    /// Bytes of each of the endpoints' buffers.
+    pub host_buffer: usize,
+    /// Frames of each pool. Pools hand out the buffer that has been free for longest, so a large
+    /// one drives everything else out of the cache.
+    pub frames: usize,
+}
+
+/// What one gateway did, and how long it took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    /// TSC cycles of the turns that found work.
+    pub cycles: u64,
+    pub turns: u64,
+    /// Turns that found nothing; their time is not in `cycles`.
+    pub empty: u64,
+    pub rx_frames: u64,
+    pub tx_frames: u64,
+}
+
+impl Meter {
+    /// What happened since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            cycles: self.cycles - before.cycles,
+            turns: self.turns - before.turns,
+            empty: self.empty - before.empty,
+            rx_frames: self.rx_frames - before.rx_frames,
+            tx_frames: self.tx_frames - before.tx_frames,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Station {
+    gateway: SimGateway,
+    offload: bool,
+    cycles: u64,
+    turns: u64,
+    empty: u64,
+}
+
+impl Station {
+    /// One timed turn; returns whether it found work, and when it wants the next.
+    fn turn(&mut self, now: Instant) -> (bool, Option<Instant>) {
+        let Some(worker) = self.gateway.workers.first_mut() else { return (false, None) };
+        let from = cycles();
+        let turn = worker.poll(now);
+        let spent = cycles() - from;
+        if turn.busy {
+            self.cycles += spent;
+            self.turns += 1;
+        } else {
+            self.empty += 1;
+        }
+        (turn.busy, turn.next)
+    }
+
+    fn deliver(&mut self, port: usize, mut frame: SimFrame) {
+        if self.offload {
+            let good = RxChecksum::Good;
+            frame.set_rx_meta(RxMeta { ip: good, l4: good, rss_hash: None });
+        }
+        let worker = self.gateway.workers.first_mut();
+        if let Some(io) = worker.and_then(|w| w.ports_mut().nth(port)) {
+            io.deliver(frame);
+        }
+    }
+
+    fn collect(&mut self, port: usize) -> Option<SimFrame> {
+        self.gateway.workers.first_mut()?.ports_mut().nth(port)?.collect()
+    }
+
+    fn meter(&self) -> Meter {
+        let (rx_frames, tx_frames) = self
+            .gateway
+            .workers
+            .first()
+            .map_or((0, 0), |w| (w.counters().rx_frames, w.counters().tx_frames));
+        Meter { cycles: self.cycles, turns: self.turns, empty: self.empty, rx_frames, tx_frames }
+    }
+}
+
+#[derive(Debug)]
+pub struct Chain {
+    pub now: Instant,
+    pub client: Host,
+    pub server: Host,
+    a: Station,
+    b: Station,
+}
+
+impl Chain {
+    /// # Errors
+    /// The certificates cannot be made.
+    pub fn new(setup: &Setup) -> anyhow::Result<Self> {
+        let pki = Pki::new("fabric").context("CA of the simulated fabric")?;
+        let fill = |text: &str| {
+            text.replace("MTU", &setup.mtu.to_string())
+                .replace("SERVICE_KIB", &setup.service_kib.to_string())
+                .replace("PEER_KIB", &setup.peer_kib.to_string())
+        };
+        let station = |name: &str, config: &str, objects: &str, seed: u8| {
+            let (cert, key) = pki.peer(name).context("certificate of a simulated peer")?;
+            let setup = GatewaySetup {
+                config: &fill(config),
+                objects,
+                identity: pki.identity(&cert, &key)?,
+                checksum_offload: setup.checksum_offload,
+                frames: setup.frames,
+                scatter: false,
+            };
+            anyhow::Ok(Station {
+                gateway: SimGateway::new(&setup, [seed; 32]),
+                offload: setup.checksum_offload,
+                cycles: 0,
+                turns: 0,
+                empty: 0,
+            })
+        };
+        Ok(Self {
+            // Not zero: a deadline of zero must lie in the past.
+            now: Instant::from_millis(1),
+            client: host(setup, 1, "10.1.0.2/16", "10.1.0.1")?,
+            server: host(setup, 2, "10.2.0.2/16", "10.2.0.1")?,
+            a: station("site-a", CONFIG_A, OBJECTS_A, 1)?,
+            b: station("site-b", CONFIG_B, OBJECTS_B, 2)?,
+        })
+    }
+
+    /// Opens a connection of the client to an import.
+    ///
+    /// # Errors
+    /// `to` is not an address.
+    pub fn connect(&mut self, to: &str, app: Box<dyn App>) -> anyhow::Result<()> {
+        let to: SocketAddr = to.parse().with_context(|| format!("address {to:?}"))?;
+        self.client.connect(self.now, None, to, app);
+        Ok(())
+    }
+
+    /// One turn of every member, in the order of the upload.
+    pub fn round(&mut self) {
+        let mut moved = 0;
+        let mut next = [self.client.poll(self.now), None, None, None];
+        while let Some(frame) = self.client.collect() {
+            self.a.deliver(SERVICE, frame);
+            moved += 1;
+        }
+        let (busy_a, next_a) = self.a.turn(self.now);
+        next[1] = next_a;
+        while let Some(frame) = self.a.collect(PEER) {
+            self.b.deliver(PEER, frame);
+            moved += 1;
+        }
+        while let Some(frame) = self.a.collect(SERVICE) {
+            self.client.deliver(frame);
+            moved += 1;
+        }
+        let (busy_b, next_b) = self.b.turn(self.now);
+        next[2] = next_b;
+        while let Some(frame) = self.b.collect(SERVICE) {
+            self.server.deliver(frame);
+            moved += 1;
+        }
+        while let Some(frame) = self.b.collect(PEER) {
+            self.a.deliver(PEER, frame);
+            moved += 1;
+        }
+        next[3] = self.server.poll(self.now);
+        while let Some(frame) = self.server.collect() {
+            self.b.deliver(SERVICE, frame);
+            moved += 1;
+        }
+        let soon = self.now + ROUND;
+        let idle = moved == 0 && !busy_a && !busy_b;
+        self.now = match next.into_iter().flatten().min() {
+            Some(at) if idle => at.max(soon),
+            _ => soon,
+        };
+    }
+
+    /// Rounds until `done`.
+    ///
+    /// # Errors
+    /// It takes longer than `most` of the chain's own time.
+    pub fn run_until(
+        &mut self,
+        what: &str,
+        most: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> anyhow::Result<()> {
+        let limit = self.now + most;
+        while !done(self) {
+            anyhow::ensure!(
+                self.now < limit,
+                "{what}: not within {most:?} of the simulation's time; A {:?}, B {:?}",
+                Losses::of(&self.counters().0),
+                Losses::of(&self.counters().1),
+            );
+            self.round();
+        }
+        Ok(())
+    }
+
+    /// Of gateway A and gateway B.
+    pub fn meters(&self) -> (Meter, Meter) {
+        (self.a.meter(), self.b.meter())
+    }
+
+    /// Of gateway A and gateway B.
+    pub fn counters(&self) -> (Counters, Counters) {
+        (self.a.gateway.counters(), self.b.gateway.counters())
+    }
+
+    /// # Errors
+    /// A gateway has dropped frames: what was measured then is retransmission.
+    pub fn ensure_no_loss(&self) -> anyhow::Result<()> {
+        let (a, b) = self.counters();
+        for (name, counters) in [("A", a), ("B", b)] {
+            let Losses(drops) = Losses::of(&counters);
+            // Segments behind a reset connection are no loss of the measured ones.
+            let lost: Vec<_> = drops.iter().filter(|(reason, _)| reason != "NoFlow").collect();
+            anyhow::ensure!(lost.is_empty(), "gateway {name} dropped frames: {lost:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Reasons for dropped frames, with their counts.
+#[derive(Debug)]
+struct Losses(Vec<(String, u64)>);
+
+impl Losses {
+    fn of(counters: &Counters) -> Self {
+        Self(counters.all_drops().map(|(reason, n)| (format!("{reason:?}"), n)).collect())
+    }
+}
+
+fn host(setup: &Setup, number: u8, address: &str, via: &str) -> anyhow::Result<Host> {
+    let route = Route { to: "0.0.0.0/0".parse()?, via: via.parse()? };
+    let setup = HostSetup {
+        mac: MacAddr([2, 0xaa, 0, 0, 0, number]),
+        mtu: setup.mtu,
+        addresses: vec![address.parse()?],
+        routes: vec![route],
+        buffer: setup.host_buffer,
+        frames: setup.frames,
+        // The endpoints' own cost is of no interest, but what they send must suit the gateways.
+        checksum_offload: setup.checksum_offload,
+    };
+    Ok(Host::new(setup, u64::from(number)))
+}

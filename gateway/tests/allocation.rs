@@ -1,0 +1,55 @@
+//! A worker allocates nothing in steady state: not while it moves bytes, and not for connections
+//! that come and go.
+
+#[path = "sim/sites.rs"]
+#[allow(dead_code)]
+mod sites;
+
+use std::time::Duration;
+
+use dpdk_bindings::testing::{CountingAllocator, allocations};
+use sites::*;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[test]
+fn a_worker_allocates_nothing_in_steady_state() {
+    let mut world = Sites::default().build();
+    let size = 40 << 20;
+    let script = Script::new(size, size);
+    let _served = serve(&mut world, script.clone());
+    let watch = connect(&mut world, WEB, script.clone());
+    // Pools, tables and queues reach their size.
+    run(&mut world, 60, |_| watch.borrow().received > size / 4);
+    for gateway in &mut world.gateways {
+        gateway.meter = Some(allocations);
+    }
+    let frames = world.gateways[A].counters().rx_frames;
+    run(&mut world, 60, |_| watch.borrow().received > size / 4 * 3);
+    let frames = world.gateways[A].counters().rx_frames - frames;
+    assert!(frames > 10_000, "{frames} frames are too few to show anything");
+    assert_eq!([world.gateways[A].metered, world.gateways[B].metered], [0, 0], "{frames} frames");
+}
+
+#[test]
+fn nor_for_connections_on_warm_tunnels() {
+    let mut world = Sites::default().build();
+    let script = Script::new(2_000, 2_000);
+    let _served = serve(&mut world, script.clone());
+    let round = |world: &mut clgw::sim::World, connections| {
+        for _ in 0..connections {
+            let watch = connect(world, WEB, script.clone());
+            run(world, 10, |_| watch.borrow().complete(&script));
+            while world.gateways[A].event().or_else(|| world.gateways[B].event()).is_some() {}
+        }
+        // Timers of connections that are gone stay until they fire.
+        world.run_for(clgw::limits::TCP_HANDSHAKE_TIMEOUT + Duration::from_secs(1));
+    };
+    round(&mut world, 100);
+    for gateway in &mut world.gateways {
+        gateway.meter = Some(allocations);
+    }
+    round(&mut world, 50);
+    assert_eq!([world.gateways[A].metered, world.gateways[B].metered], [0, 0]);
+}
