@@ -31,7 +31,9 @@ pub(super) struct Conn {
     pub deadline: Option<Instant>,
     /// Stands in the ready list.
     pub ready: bool,
-    /// Counted as half-open.
+    /// Stands in the list of those whose port was full.
+    pub blocked: bool,
+    /// Counted as half-open: its TCP handshake, and for a tunnel its TLS handshake, is not done.
     pub half_open: bool,
     /// The leg has no more business; the connection stays until TCP is done.
     pub over: bool,
@@ -101,6 +103,8 @@ pub(super) struct Service {
     pub tunnel: FlowId,
     pub permit: Permit,
     pub connected: bool,
+    /// The peer's direction ended before the service had accepted.
+    pub ended: bool,
 }
 
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use rand::{Rng, SeedableRng};
 pub use inbox::{Inboxes, Message};
 pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot};
 
-use self::conn::{Conn, Leg, TunnelLeg};
+use self::conn::{Conn, Leg, Phase, TunnelLeg};
 use self::pool::Pool;
 use self::ports::Port;
 use crate::flow::{
@@ -246,7 +246,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             self.published.store(&self.counters);
         }
         let next = if self.ready.is_empty() && self.blocked.is_empty() {
-            [Some(self.pool_tick), self.wheel.next_deadline(now)].into_iter().flatten().min()
+            let neighbours = self.ports.iter().filter_map(|p| p.stack.next_deadline()).min();
+            let timers = self.wheel.next_deadline(now);
+            [Some(self.pool_tick), timers, neighbours].into_iter().flatten().min()
         } else {
             Some(now)
         };
@@ -489,6 +491,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             timer: None,
             deadline: Some(self.now + TCP_HANDSHAKE_TIMEOUT),
             ready: false,
+            blocked: false,
             half_open: true,
             over: false,
             fin_seq: 0,
@@ -563,6 +566,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 timer: None,
                 deadline: Some(self.now + crate::limits::CONNECT_TIMEOUT),
                 ready: false,
+                blocked: false,
                 half_open: false,
                 over: false,
                 fin_seq: 0,
@@ -713,7 +717,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if expired {
             conn.deadline = None;
         }
-        if conn.half_open && (event != TcpEvent::None || conn.over) {
+        let handshake_done = match conn.leg {
+            Leg::Tunnel(_) => matches!(conn.tunnel().map(|l| &l.phase), Some(Phase::Up(_))),
+            Leg::Client(_) | Leg::Service(_) => event != TcpEvent::None,
+        };
+        if conn.half_open && (handshake_done || conn.over) {
             conn.half_open = false;
             self.half_open.close(conn.key.remote);
         }
@@ -758,7 +766,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         if more {
             if port_full {
-                self.blocked.push(id);
+                if !std::mem::replace(&mut conn.blocked, true) {
+                    self.blocked.push(id);
+                }
             } else {
                 Self::wake(&mut self.ready, id, conn);
             }
@@ -816,7 +826,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         if sent > 0 {
             while let Some(id) = self.blocked.pop() {
-                self.wake_id(id);
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.blocked = false;
+                    Self::wake(&mut self.ready, id, conn);
+                }
             }
         }
         sent > 0

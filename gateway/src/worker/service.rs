@@ -65,7 +65,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             let reason = RefuseReason::ServiceUnreachable;
             return self.refuse_stream(tunnel, reason, Some(export), None);
         };
-        let leg = Leg::Service(Service { tunnel, permit, connected: false });
+        let leg = Leg::Service(Service { tunnel, permit, connected: false, ended: false });
         match self.connect(false, address, leg) {
             Ok(service) => {
                 if let Some(leg) = self.conns.get_mut(tunnel).and_then(|c| c.tunnel_mut()) {
@@ -124,6 +124,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             TcpEvent::Established => {
                 service.connected = true;
                 conn.deadline = None;
+                if service.ended {
+                    conn.tcp.close();
+                }
                 self.counters.services_connected += 1;
                 if let Some((_, up)) = self.conns.get_mut(tunnel).and_then(|c| c.up()) {
                     up.accept();

@@ -285,9 +285,20 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         self.act_on(id, partner, seen);
         self.store_tickets(id);
-        let Some(conn) = self.conns.get(id) else { return };
-        if conn.tcp.recv_finished() && !conn.over {
-            self.tunnel_ended(id);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.over {
+            return;
+        }
+        if conn.tcp.recv_finished() {
+            return self.tunnel_ended(id);
+        }
+        let left_alone = conn.up().is_some_and(|(_, up)| {
+            up.session().role() == Role::Importer
+                && up.session().going_away()
+                && up.session().is_idle()
+        });
+        if left_alone {
+            self.retire(id);
         }
     }
 
@@ -403,7 +414,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if seen.fin
             && let Some(conn) = partner.and_then(|p| self.conns.get_mut(p))
         {
-            conn.tcp.close();
+            match &mut conn.leg {
+                // Closing a connection that is not up would give it up.
+                Leg::Service(service) if !service.connected => service.ended = true,
+                _ => conn.tcp.close(),
+            }
         }
         self.settle(id);
     }
@@ -688,8 +703,17 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             });
             let now = self.now;
             let Some(pool) = self.pool_mut(gateway) else { continue };
+            let waiting = !pool.waiting.is_empty();
             idle.append(&mut pool.idle);
             pool.idle = idle;
+            if waiting {
+                // Tunnels that had no room for an OPEN when they became idle.
+                let idle = std::mem::take(&mut pool.idle);
+                for id in idle {
+                    self.tunnel_idle(id);
+                }
+            }
+            let Some(pool) = self.pool_mut(gateway) else { continue };
             if pool.reachable(now) {
                 self.grow_pool(gateway, warm);
             }

@@ -172,6 +172,33 @@ fn draining_finishes_what_is_open_and_takes_nothing_new() {
     assert_eq!(a.closes(CloseReason::TunnelLost) + a.closes(CloseReason::PeerReset), 0);
 }
 
+/// A gateway that drains says so, and its peers close the tunnels to it by themselves.
+#[test]
+fn a_draining_exporter_is_left_alone() {
+    let mut world = Sites::default().build();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.gateways[B].workers[0].connections(), 2);
+    world.gateways[B].workers[0].drain();
+    run(&mut world, 5, |w| w.gateways[B].workers[0].connections() == 0);
+    let a = world.gateways[A].counters();
+    assert!(a.closes(CloseReason::TunnelIdle) >= 2, "{}", describe(&world));
+    assert_eq!(a.closes(CloseReason::PeerReset) + a.closes(CloseReason::TunnelLost), 0);
+}
+
+#[test]
+fn tunnels_are_not_taken_on_the_service_side() {
+    let mut world = Sites::default().build();
+    world.run_for(Duration::from_secs(1));
+    let before = world.gateways[B].workers[0].connections();
+    let now = world.now;
+    let (app, watch) = Scripted::boxed(Script::new(0, 0));
+    world.hosts[SERVER].connect(now, None, "10.2.0.1:4443".parse().unwrap(), app);
+    run(&mut world, 5, |w| w.hosts[SERVER].connections() == 0);
+    assert!(!watch.borrow().established);
+    assert_eq!(world.gateways[B].workers[0].connections(), before);
+    assert!(world.gateways[B].counters().drops(DropReason::NoListener) > 0);
+}
+
 #[test]
 fn a_cut_ends_everything_by_reset() {
     let mut world = Sites::default().build();
