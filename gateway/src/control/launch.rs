@@ -54,7 +54,7 @@ pub(super) fn launch(
     let mut launched = Launched { ports: Vec::new(), pools: Vec::new(), eal, huge };
     let mut by_worker: WorkerPorts = (0..workers).map(|_| Vec::new()).collect();
     let room = data_room(config);
-    let mbufs = mbufs_per_port(config, room)?;
+    let mbufs = mbufs_per_port(config, room, huge)?;
     for (n, port) in config.ports.iter().enumerate() {
         let failed = |error| LaunchError::Port {
             port: port.name.clone(),
@@ -178,11 +178,15 @@ fn data_room(config: &GatewayConfig) -> u16 {
 }
 
 /// mbuf count per port: what three quarters of EAL's memory hold, in the range that is useful.
-fn mbufs_per_port(config: &GatewayConfig, room: u16) -> Result<u32, LaunchError> {
+fn mbufs_per_port(config: &GatewayConfig, room: u16, huge: bool) -> Result<u32, LaunchError> {
     // Descriptors of each queue, a burst in work and the transmit queue must have mbufs at once.
     const LEAST: u64 = 2_047;
     const MOST: u64 = 65_535;
-    let each = u64::from(room) + 320;
+    // DPDK lets no mbuf lie across two pages.
+    let each = match u64::from(room) + 320 {
+        bytes if huge => bytes,
+        bytes => bytes.next_multiple_of(4_096),
+    };
     let ports = config.ports.len() as u64;
     let bytes = u64::from(config.eal.memory_mib) * 1024 * 1024 * 3 / 4 / ports;
     // One less than a power of two wastes no ring memory.

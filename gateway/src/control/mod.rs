@@ -243,11 +243,11 @@ fn reload(
     let material = match load(config) {
         Ok(material) => material,
         Err(findings) => {
-            tracing::error!(
-                generation = published.load().generation(),
-                "reload refused, the running generation stays:\n{}",
-                render(&findings)
-            );
+            let generation = published.load().generation();
+            tracing::error!(generation, "reload refused, the running generation stays");
+            for finding in findings {
+                tracing::error!("{finding}");
+            }
             return;
         }
     };
