@@ -206,3 +206,14 @@ impl Conn {
         }
     }
 }
+
+impl Conn {
+    /// Keeps what TCP reported; what ends the connection is not overwritten by what does not.
+    pub(super) fn note(&mut self, event: TcpEvent) {
+        match (self.event, event) {
+            (_, TcpEvent::None) => {}
+            (TcpEvent::Reset | TcpEvent::TimedOut | TcpEvent::Fault, _) => {}
+            _ => self.event = event,
+        }
+    }
+}

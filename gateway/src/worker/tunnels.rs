@@ -1,24 +1,17 @@
-//! Tunnels: bringing them up, moving streams over them, keeping some warm, taking them down.
-
-use std::sync::Arc;
+//! Established tunnels: moving streams over them, acting on their frames, taking them down.
 
 use super::conn::{ClientState, Leg, Phase};
-use super::pool::Pool;
 use super::service::{OpenDecision, decide_open};
-use super::snapshot::{GatewayId, Snapshot};
+use super::snapshot::Snapshot;
 use super::{Conn, Worker};
 use crate::flow::FlowId;
-use crate::limits::{
-    HANDSHAKE_QUEUE, RELAY_BUDGET, TCP_CLOSING_TIMEOUT, TLS_HANDSHAKE_TIMEOUT, TLS_MAX_HANDSHAKE,
-    TUNNEL_IDLE_TIMEOUT, TUNNEL_MAX_CONNECTING, TUNNEL_PING_INTERVAL, TUNNEL_PING_TIMEOUT,
-};
+use crate::limits::{HANDSHAKE_QUEUE, RELAY_BUDGET, TCP_CLOSING_TIMEOUT};
 use crate::port::FrameIo;
 use crate::relay::{self, Permit};
 use crate::tcp::{TcpConn, TcpEvent};
 use crate::telemetry::{CloseReason, Counters, Event};
-use crate::time::Instant;
-use crate::tls::{Established, HandshakeExecutor, Job, Outcome, Work};
-use crate::tunnel::{Incoming, Next, RefuseReason, Role, Stopped, Tunnel, TunnelError, Upcalls};
+use crate::tls::{HandshakeExecutor, Job, Work};
+use crate::tunnel::{Incoming, Next, RefuseReason, Role, Stopped, TunnelError, Upcalls};
 
 /// What came out of a tunnel in one turn, for after the borrow of its buffers ends.
 #[derive(Debug, Default)]
@@ -110,159 +103,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             Phase::Connecting | Phase::Closing => {}
         }
     }
-
-    // --- handshake --------------------------------------------------------------------------------
-
-    fn tcp_up(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.deadline = Some(self.now + TLS_HANDSHAKE_TIMEOUT);
-        let Leg::Tunnel(leg) = &mut conn.leg else { return };
-        leg.phase = Phase::Handshake { state: None, in_flight: false, input: 0 };
-        if leg.role == Role::Importer {
-            self.submit_handshake(id);
-        }
-    }
-
-    fn step_handshake(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let ended = conn.tcp.recv_finished();
-        let received = conn.tcp.recv_len();
-        let Some(Phase::Handshake { in_flight, .. }) = conn.tunnel().map(|l| &l.phase) else {
-            return;
-        };
-        if *in_flight {
-            return;
-        }
-        if received > 0 {
-            self.submit_handshake(id);
-        } else if ended {
-            self.lose_tunnel(id, CloseReason::TlsHandshake, None);
-        }
-    }
-
-    /// Gives the handshake and what was received for it to a helper. The bytes stay in the ring
-    /// until the helper says how many of them were handshake.
-    fn submit_handshake(&mut self, id: FlowId) {
-        let now = self.now;
-        let identity = Arc::clone(&self.snapshot.identity);
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let Leg::Tunnel(leg) = &mut conn.leg else { return };
-        let peer = leg
-            .gateway
-            .and_then(|g| Some(Arc::clone(&self.pools.get(g.0 as usize)?.as_ref()?.entry.peer)));
-        let Phase::Handshake { state, in_flight, input } = &mut leg.phase else { return };
-        let mut bytes = vec![0; conn.tcp.recv_len().min(TLS_MAX_HANDSHAKE)];
-        let n = conn.tcp.peek(&mut bytes);
-        bytes.truncate(n);
-        let work = match state.take() {
-            Some(handshake) => Work::Step { handshake, input: bytes },
-            None => Work::Start { identity, client: peer, input: bytes },
-        };
-        match self.handshakes.submit(Job { token: id.to_bits(), work }) {
-            Ok(()) => (*in_flight, *input) = (true, n),
-            Err(Job { work: Work::Step { handshake, .. }, .. }) => {
-                // A handshake that has begun is worth finishing: try again in a moment.
-                *state = Some(handshake);
-                let at = now + crate::limits::TIMER_TICK;
-                if conn.timer.is_none_or(|t| at < t) {
-                    conn.timer = Some(at);
-                    self.wheel.insert(at, id);
-                }
-            }
-            Err(_) => self.lose_tunnel(id, CloseReason::Overload, None),
-        }
-    }
-
-    /// Takes what the helper threads have finished.
-    pub(super) fn take_handshakes(&mut self) -> bool {
-        let mut any = false;
-        while let Some(done) = self.handshakes.poll() {
-            any = true;
-            let id = FlowId::from_bits(done.token);
-            // The connection may have ended meanwhile.
-            if self.conns.get(id).is_some_and(|c| !c.over) {
-                self.handshake_done(id, done.outcome);
-                self.touch(id);
-                self.flush_touched();
-            }
-        }
-        any
-    }
-
-    fn handshake_done(&mut self, id: FlowId, outcome: Outcome) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let Leg::Tunnel(leg) = &mut conn.leg else { return };
-        match (outcome, &mut leg.phase) {
-            (Outcome::Ticket(done), Phase::Up(up)) => {
-                match up.records_mut().return_ticket_job(done) {
-                    Ok(()) => Self::wake(&mut self.ready, id, conn),
-                    Err(e) => self.lose_tunnel(id, e.reason(), Some(&e.into())),
-                }
-            }
-            (Outcome::More { handshake, send }, Phase::Handshake { state, in_flight, input }) => {
-                *state = Some(handshake);
-                *in_flight = false;
-                conn.tcp.skip(std::mem::take(input));
-                if conn.tcp.send_slice(&send) < send.len() {
-                    return self.lose_tunnel(id, CloseReason::TlsHandshake, None);
-                }
-                Self::wake(&mut self.ready, id, conn);
-            }
-            (Outcome::Established { established, send }, Phase::Handshake { input, .. }) => {
-                // What came behind the handshake stays in the ring.
-                conn.tcp.skip(input.saturating_sub(established.leftover.len()));
-                if conn.tcp.send_slice(&send) < send.len() {
-                    return self.lose_tunnel(id, CloseReason::TlsHandshake, None);
-                }
-                self.tunnel_up(id, *established);
-            }
-            (Outcome::Failed { error, send }, _) => {
-                // The alert, if there is one.
-                conn.tcp.send_slice(&send);
-                self.counters.handshakes_failed += 1;
-                self.lose_tunnel(id, error.reason(), Some(&error.into()));
-            }
-            (_, Phase::Connecting | Phase::Closing | Phase::Handshake { .. } | Phase::Up(_)) => {}
-        }
-    }
-
-    fn tunnel_up(&mut self, id: FlowId, established: Established) {
-        let Established { records, peer, alpn, resumed, leftover: _ } = established;
-        if alpn.as_deref() != Some(crate::tls::ALPN_NATIVE) {
-            return self.lose_tunnel(id, CloseReason::TunnelVersion, None);
-        }
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let remote = conn.key.remote_addr();
-        let Leg::Tunnel(leg) = &mut conn.leg else { return };
-        let name = peer.dns_names.first().map_or("", String::as_str).into();
-        let up = Tunnel::new(leg.role, records, remote, peer.dns_names);
-        leg.phase = Phase::Up(Box::new(up));
-        leg.idle_since = self.now;
-        conn.deadline = None;
-        let gateway = leg.gateway;
-        *match resumed {
-            true => &mut self.counters.handshakes_resumed,
-            false => &mut self.counters.handshakes_full,
-        } += 1;
-        match gateway {
-            Some(gateway) => {
-                self.counters.tunnels_opened += 1;
-                if let Some(pool) = self.pool_mut(gateway) {
-                    pool.connecting = pool.connecting.saturating_sub(1);
-                    pool.succeeded();
-                }
-            }
-            None => self.counters.tunnels_accepted += 1,
-        }
-        self.report(Event::TunnelUp { peer: remote, name, resumed });
-        if self.draining {
-            return self.retire(id);
-        }
-        self.tunnel_idle(id);
-        self.drive(id);
-    }
-
-    // --- streams ----------------------------------------------------------------------------------
 
     /// Moves what can be moved over an established tunnel, both ways, and acts on its frames.
     pub(super) fn drive(&mut self, id: FlowId) {
@@ -482,7 +322,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     /// An established tunnel has no stream: a waiting client takes it, or the pool.
-    fn tunnel_idle(&mut self, id: FlowId) {
+    pub(super) fn tunnel_idle(&mut self, id: FlowId) {
         let Some(conn) = self.conns.get(id) else { return };
         let Some(leg) = conn.tunnel() else { return };
         if leg.role == Role::Exporter {
@@ -523,10 +363,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.retire(id);
     }
 
-    // --- ends of tunnels --------------------------------------------------------------------------
-
     /// Ends a tunnel that carries nothing: close_notify, then FIN.
-    fn retire(&mut self, id: FlowId) {
+    pub(super) fn retire(&mut self, id: FlowId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if let Some((tcp, up)) = conn.up() {
             up.close();
@@ -612,158 +450,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             Some(Leg::Client(_)) => self.client_lost_tunnel(partner, reason, untouched),
             Some(Leg::Service(_)) => self.service_lost_tunnel(partner, CloseReason::TunnelLost),
             Some(Leg::Tunnel(_)) | None => {}
-        }
-    }
-
-    // --- pools ------------------------------------------------------------------------------------
-
-    pub(super) fn pool_mut(&mut self, gateway: GatewayId) -> Option<&mut Pool> {
-        self.pools.get_mut(gateway.0 as usize)?.as_mut()
-    }
-
-    /// Takes the gateways of a new generation.
-    pub(super) fn adopt_snapshot(&mut self) {
-        let snapshot = Arc::clone(&self.snapshot);
-        for pool in self.pools.iter_mut().flatten() {
-            pool.wanted = false;
-        }
-        for entry in snapshot.gateways.iter().flatten() {
-            let index = entry.id.0 as usize;
-            if self.pools.len() <= index {
-                self.pools.resize_with(index + 1, || None);
-            }
-            self.pools[index].get_or_insert_with(|| Pool::new(entry.clone()));
-        }
-        for entry in &snapshot.wanted {
-            if let Some(pool) = self.pool_mut(entry.id) {
-                pool.wanted = true;
-            }
-        }
-        self.pool_tick = Instant::ZERO;
-    }
-
-    /// A tunnel to `gateway` did not come up. Clients that wait for it go on to their next source,
-    /// unless another tunnel is still on its way.
-    fn gateway_failed(&mut self, gateway: GatewayId, _: CloseReason) {
-        let now = self.now;
-        let Some(pool) = self.pool_mut(gateway) else { return };
-        pool.connecting = pool.connecting.saturating_sub(1);
-        pool.failed(now);
-        if pool.connecting > 0 {
-            return;
-        }
-        while let Some(id) = self.pool_mut(gateway).and_then(|p| p.waiting.pop_front()) {
-            let waits = self
-                .conns
-                .get(id)
-                .and_then(|c| c.client())
-                .is_some_and(|c| c.state == ClientState::Waiting(gateway));
-            if waits {
-                self.source_failed(id, CloseReason::PeerUnreachable.into());
-            }
-        }
-    }
-
-    /// Brings up as many tunnels as there are clients waiting.
-    pub(super) fn fill_pool(&mut self, gateway: GatewayId) {
-        self.grow_pool(gateway, 0);
-    }
-
-    /// Brings up tunnels until there is one for each waiting client and `spare` idle ones.
-    fn grow_pool(&mut self, gateway: GatewayId, spare: usize) {
-        loop {
-            let Some(pool) = self.pool_mut(gateway) else { return };
-            let missing = pool.waiting.len() + spare.saturating_sub(pool.idle.len());
-            if pool.connecting >= missing.min(TUNNEL_MAX_CONNECTING) {
-                return;
-            }
-            pool.connecting += 1;
-            let address = pool.entry.address;
-            let leg = Leg::Tunnel(self.new_importer_tunnel(gateway));
-            if let Err(reason) = self.connect(true, address, leg) {
-                return self.gateway_failed(gateway, reason);
-            }
-        }
-    }
-
-    /// Keeps tunnels warm, pings idle ones, closes what is too many or too old.
-    pub(super) fn tend_pools(&mut self) {
-        for index in 0..self.pools.len() {
-            let gateway = GatewayId(index as u32);
-            let Some(pool) = self.pool_mut(gateway) else { continue };
-            let mut idle = std::mem::take(&mut pool.idle);
-            let wanted = pool.wanted;
-            let warm = if wanted && !self.draining { self.config.warm_tunnels } else { 0 };
-            let mut kept = 0;
-            idle.retain(|id| {
-                let keep = self.conns.get(*id).is_some_and(Conn::is_idle_tunnel)
-                    && self.tend_idle(*id, kept >= warm);
-                kept += usize::from(keep);
-                keep
-            });
-            let now = self.now;
-            let Some(pool) = self.pool_mut(gateway) else { continue };
-            let waiting = !pool.waiting.is_empty();
-            idle.append(&mut pool.idle);
-            pool.idle = idle;
-            if waiting {
-                // Tunnels that had no room for an OPEN when they became idle.
-                let idle = std::mem::take(&mut pool.idle);
-                for id in idle {
-                    self.tunnel_idle(id);
-                }
-            }
-            let Some(pool) = self.pool_mut(gateway) else { continue };
-            if pool.reachable(now) {
-                self.grow_pool(gateway, warm);
-            }
-            self.flush_touched();
-        }
-    }
-
-    /// Looks after one idle tunnel. `false` if it is no longer one.
-    fn tend_idle(&mut self, id: FlowId, surplus: bool) -> bool {
-        let now = self.now;
-        let Some(conn) = self.conns.get_mut(id) else { return false };
-        let Leg::Tunnel(leg) = &mut conn.leg else { return false };
-        let age = now.since(leg.idle_since);
-        match leg.ping {
-            Some(sent) if now.since(sent) >= TUNNEL_PING_TIMEOUT => {
-                self.lose_tunnel(id, CloseReason::TunnelLost, None);
-                return false;
-            }
-            Some(_) => {}
-            None if surplus && age >= TUNNEL_IDLE_TIMEOUT => {
-                self.retire(id);
-                return false;
-            }
-            None if age >= TUNNEL_PING_INTERVAL => {
-                if let Phase::Up(up) = &mut leg.phase {
-                    leg.ping = Some(now);
-                    up.ping(now.as_nanos());
-                    let _ = up.flush(&mut conn.tcp, &mut self.scratch);
-                    self.touch(id);
-                }
-            }
-            None => {}
-        }
-        true
-    }
-
-    /// Tells every peer that no further stream is taken here, and ends idle tunnels of our own.
-    pub(super) fn drain_tunnels(&mut self) {
-        let tunnels: Vec<FlowId> =
-            self.conns.iter().filter(|(_, c)| c.tunnel().is_some()).map(|(id, _)| id).collect();
-        for id in tunnels {
-            let Some(conn) = self.conns.get_mut(id) else { continue };
-            if conn.is_idle_tunnel() && conn.tunnel().is_some_and(|l| l.role == Role::Importer) {
-                self.retire(id);
-            } else if let Some((tcp, up)) = conn.up() {
-                up.go_away();
-                let _ = up.flush(tcp, &mut self.scratch);
-                self.touch(id);
-            }
-            self.flush_touched();
         }
     }
 }

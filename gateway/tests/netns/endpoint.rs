@@ -1,4 +1,4 @@
-//! Kernel TCP clients and servers in a namespace: this test program again, started there in a
+//! Kernel TCP clients and servers (and a bad line) in a namespace: this test program again, started there in a
 //! role. The role is a test of its own when no role is given: both ends without a gateway between.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::line;
 use crate::pattern::{CHUNK, Digest, Pattern};
 
 /// Names the role; its words are separated by spaces.
@@ -61,6 +62,10 @@ fn both_ends_work_without_a_gateway() {
 fn act(role: &str) -> io::Result<()> {
     let words: Vec<&str> = role.split(' ').collect();
     let number = |at: usize| -> u64 { words[at].parse().expect("a number") };
+    if words[0] == "line" {
+        let delay = Duration::from_millis(number(1));
+        return line::run(delay, number(2), number(3)).map_err(io::Error::other);
+    }
     let address: SocketAddr = words[1].parse().expect("an address");
     match words[0] {
         "serve" => serve(&listen(address)?, converse),

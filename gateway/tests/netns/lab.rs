@@ -1,6 +1,8 @@
 //! Four network namespaces joined by veth pairs, and processes in them.
 //!
 //!     client eth0 --- svc0 a wan0 --- wan0 b svc0 --- eth0 server
+//!
+//! or, with a fifth one for [`crate::line`], `a wan0 --- left line right --- wan0 b`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -28,10 +30,11 @@ pub enum Place {
     SiteA,
     SiteB,
     Server,
+    Line,
 }
 
 impl Place {
-    const ALL: [Self; 4] = [Self::Client, Self::SiteA, Self::SiteB, Self::Server];
+    const ALL: [Self; 5] = [Self::Client, Self::SiteA, Self::SiteB, Self::Server, Self::Line];
 
     fn suffix(self) -> &'static str {
         match self {
@@ -39,6 +42,7 @@ impl Place {
             Self::SiteA => "a",
             Self::SiteB => "b",
             Self::Server => "server",
+            Self::Line => "line",
         }
     }
 }
@@ -55,6 +59,15 @@ impl Lab {
     /// Makes the namespaces. Panics with the reason if that does not go: a test that cannot run
     /// has failed.
     pub fn new() -> Self {
+        Self::build(false)
+    }
+
+    /// The same with a place for a line process between the sites.
+    pub fn with_line() -> Self {
+        Self::build(true)
+    }
+
+    fn build(line: bool) -> Self {
         let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(
             run("id", &["-u"]).trim(),
@@ -67,32 +80,37 @@ impl Lab {
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
         let lab = Self { dir, _turn: turn, _guard: guard };
-        lab.build();
+        lab.connect(line);
         lab
     }
 
-    fn build(&self) {
-        let [client, a, b, server] = Place::ALL.map(|place| self.namespace(place));
-        for name in [&client, &a, &b, &server] {
+    fn connect(&self, with_line: bool) {
+        let [client, a, b, server, line] = Place::ALL.map(|place| self.namespace(place));
+        let names = [&client, &a, &b, &server, &line];
+        for name in &names[..if with_line { 5 } else { 4 }] {
             run("ip", &["netns", "add", name]);
             run("ip", &["-n", name, "link", "set", "lo", "up"]);
         }
-        let pairs = [
-            ("eth0", &client, "svc0", &a),
-            ("wan0", &a, "wan0", &b),
-            ("svc0", &b, "eth0", &server),
-        ];
-        for (left, in_left, right, in_right) in pairs {
-            let args = ["link", "add", left, "netns", in_left, "type", "veth", "peer", "name"];
-            run("ip", &[&args[..], &[right, "netns", in_right]].concat());
-        }
-        // The gateway is the host at DPDK's ends: no address, and no answer of the kernel's own.
-        for (place, interface) in [
+        let mut pairs = vec![("eth0", &client, "svc0", &a), ("svc0", &b, "eth0", &server)];
+        // DPDK's ends.
+        let mut gateways = vec![
             (Place::SiteA, "svc0"),
             (Place::SiteA, "wan0"),
             (Place::SiteB, "wan0"),
             (Place::SiteB, "svc0"),
-        ] {
+        ];
+        if with_line {
+            pairs.extend([("wan0", &a, "left", &line), ("right", &line, "wan0", &b)]);
+            gateways.extend([(Place::Line, "left"), (Place::Line, "right")]);
+        } else {
+            pairs.push(("wan0", &a, "wan0", &b));
+        }
+        for (left, in_left, right, in_right) in pairs {
+            let args = ["link", "add", left, "netns", in_left, "type", "veth", "peer", "name"];
+            run("ip", &[&args[..], &[right, "netns", in_right]].concat());
+        }
+        // The gateway is the host there: no address, and no answer of the kernel's own.
+        for (place, interface) in gateways {
             let key = format!("net.ipv6.conf.{interface}.disable_ipv6=1");
             self.run_in(place, &["sysctl", "-q", "-w", &key]);
             self.up(place, interface);
@@ -231,16 +249,19 @@ fn remove(namespace: &str) {
     let _ = quiet(&["netns", "del", namespace]);
 }
 
-/// Namespaces of test processes that were killed.
+/// Namespaces and directories of test processes that were killed.
 fn remove_stale() {
     let Ok(entries) = fs::read_dir("/run/netns") else { return };
-    for name in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
+    let abandoned = |name: &str| {
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-        if let Some((pid, _)) = owner
-            && !Path::new("/proc").join(pid).exists()
-        {
-            remove(&name);
-        }
+        owner.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists())
+    };
+    let names = |entries: fs::ReadDir| {
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| abandoned(n))
+    };
+    names(entries).for_each(|name| remove(&name));
+    for name in fs::read_dir(std::env::temp_dir()).into_iter().flat_map(names) {
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
     }
 }
 

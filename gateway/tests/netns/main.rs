@@ -8,6 +8,7 @@
 mod endpoint;
 mod gateway;
 mod lab;
+mod line;
 mod pattern;
 mod site;
 #[path = "../../../configs/demo/tlswire.rs"]

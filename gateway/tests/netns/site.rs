@@ -152,7 +152,7 @@ impl Site {
                  ports:\n  \
                  - name: service0\n    device: \"net_af_packet0,iface=svc0,{ring}\"\n    \
                  side: service\n    addresses: {service:?}\n  \
-                 - name: wan0\n    device: \"net_af_packet1,iface=wan0,{ring},qdisc_bypass=0\"\n    \
+                 - name: wan0\n    device: \"net_af_packet1,iface=wan0,{ring}\"\n    \
                  side: peer\n    addresses: {wan:?}\n\
                  {vips}\
                  drain: {{ deadline: {drain} }}\n",

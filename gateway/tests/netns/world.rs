@@ -25,7 +25,10 @@ impl World {
     }
 
     pub fn with(a: &SiteOptions, b: &SiteOptions) -> Self {
-        let lab = Lab::new();
+        Self::within(Lab::new(), a, b)
+    }
+
+    pub fn within(lab: Lab, a: &SiteOptions, b: &SiteOptions) -> Self {
         let (echo, greet) = services(&lab);
         let root: &Path = lab.dir.path();
         let site_a = Site::importer(root, a);

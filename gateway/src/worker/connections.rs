@@ -1,0 +1,309 @@
+//! The life of a connection: opened, run, given to the wire, taken down.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use rand::Rng;
+
+use super::Worker;
+use super::conn::{Conn, Leg, Phase};
+use crate::flow::FlowId;
+use crate::limits::{CONNECT_TIMEOUT, OUTPUT_BURST, TCP_CLOSING_TIMEOUT};
+use crate::net::{FlowKey, Resolve};
+use crate::port::FrameIo;
+use crate::tcp::{ACK_DELAY, SegmentSink, TcpEvent, TcpState};
+use crate::telemetry::{CloseReason, Event};
+use crate::tls::HandshakeExecutor;
+
+impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
+    /// Opens a connection from this gateway.
+    pub(super) fn connect(
+        &mut self,
+        peers: bool,
+        remote: SocketAddr,
+        leg: Leg,
+    ) -> Result<FlowId, CloseReason> {
+        for p in 0..self.ports.len() {
+            let port = &mut self.ports[p];
+            if !(if peers { port.side.is_peer() } else { port.side.is_service() }) {
+                continue;
+            }
+            let (stack, mut tx) = port.split();
+            let Some(source) = stack.source_for(remote.ip()) else { continue };
+            let neighbour = match stack.resolve(self.now, remote.ip(), &mut tx, &mut self.counters)
+            {
+                Resolve::Ready(id) | Resolve::Pending(id) => id,
+                Resolve::NoRoute | Resolve::TableFull => continue,
+            };
+            let profile = port.profile;
+            let random = self.rng.next_u64();
+            let Some(local_port) = self.ephemeral.pick(
+                &self.steering,
+                &self.flows,
+                source.into(),
+                (remote.ip().into(), remote.port()),
+                random,
+            ) else {
+                return Err(CloseReason::NoSourcePort);
+            };
+            let local = SocketAddr::new(source, local_port);
+            let is_tunnel = matches!(leg, Leg::Tunnel(_));
+            let pool = if is_tunnel { &mut self.peer_conns } else { &mut self.service_conns };
+            let mut tcp = pool.take();
+            if !self.engine.connect(&mut tcp, self.now, local, remote, profile) {
+                pool.put(tcp);
+                return Err(CloseReason::NoRoute);
+            }
+            let conn = Conn {
+                tcp,
+                key: FlowKey::new(local, remote),
+                port: p as u8,
+                neighbour,
+                leg,
+                event: TcpEvent::None,
+                timer: None,
+                deadline: Some(self.now + CONNECT_TIMEOUT),
+                ready: false,
+                blocked: false,
+                half_open: false,
+                over: false,
+                fin_seq: 0,
+            };
+            let Some(id) = self.insert(conn) else { return Err(CloseReason::Overload) };
+            self.forwarded += usize::from(!is_tunnel);
+            self.touch(id);
+            return Ok(id);
+        }
+        Err(CloseReason::NoRoute)
+    }
+
+    pub(super) fn insert(&mut self, conn: Conn) -> Option<FlowId> {
+        let key = conn.key;
+        let id = match self.conns.insert(conn) {
+            Ok(id) => id,
+            Err(conn) => {
+                self.give_back(conn);
+                return None;
+            }
+        };
+        if self.flows.insert(key, id).is_ok() {
+            self.time_wait.remove(&key);
+            return Some(id);
+        }
+        if let Some(conn) = self.conns.remove(id) {
+            self.give_back(conn);
+        }
+        None
+    }
+
+    pub(super) fn give_back(&mut self, conn: Conn) {
+        match conn.leg {
+            Leg::Tunnel(_) => self.peer_conns.put(conn.tcp),
+            Leg::Client(_) | Leg::Service(_) => self.service_conns.put(conn.tcp),
+        }
+    }
+
+    pub(super) fn wake(ready: &mut VecDeque<FlowId>, id: FlowId, conn: &mut Conn) {
+        if !conn.ready {
+            conn.ready = true;
+            ready.push_back(id);
+        }
+    }
+
+    pub(super) fn wake_id(&mut self, id: FlowId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            Self::wake(&mut self.ready, id, conn);
+        }
+    }
+
+    /// Marks a connection for output at the end of this step.
+    pub(super) fn touch(&mut self, id: FlowId) {
+        if !self.touched.contains(&id) && self.touched.try_push(id).is_err() {
+            self.wake_id(id);
+        }
+    }
+
+    pub(super) fn run_ready(&mut self) -> bool {
+        // Those that became ready meanwhile have their turn in the next iteration.
+        let turns = self.ready.len();
+        for _ in 0..turns {
+            let Some(id) = self.ready.pop_front() else { break };
+            self.run(id);
+            self.flush_touched();
+        }
+        self.flush_touched();
+        turns > 0
+    }
+
+    pub(super) fn run(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.ready = false;
+        let event = std::mem::replace(&mut conn.event, TcpEvent::None);
+        let expired = conn.deadline.is_some_and(|d| d <= self.now);
+        if expired {
+            conn.deadline = None;
+        }
+        let handshake_done = match conn.leg {
+            Leg::Tunnel(_) => matches!(conn.tunnel().map(|l| &l.phase), Some(Phase::Up(_))),
+            Leg::Client(_) | Leg::Service(_) => event != TcpEvent::None,
+        };
+        if conn.half_open && (handshake_done || conn.over) {
+            conn.half_open = false;
+            self.half_open.close(conn.key.remote);
+        }
+        if conn.over {
+            if expired {
+                conn.tcp.abort();
+            }
+        } else {
+            match conn.leg {
+                Leg::Client(_) => self.run_client(id, event, expired),
+                Leg::Service(_) => self.run_service(id, event, expired),
+                Leg::Tunnel(_) => self.run_tunnel(id, event, expired),
+            }
+        }
+        self.touch(id);
+    }
+
+    pub(super) fn flush_touched(&mut self) {
+        while let Some(id) = self.touched.pop() {
+            self.output(id);
+        }
+    }
+
+    /// Sends what the connection has to send, sets its timer, and takes it down once it is over.
+    pub(super) fn output(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let mut sink = self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
+        if sink.l2.is_none() {
+            if !self.resolve_again(id) {
+                self.set_timer(id);
+                return;
+            }
+            return self.wake_id(id);
+        }
+        // A connection that ends owes the last acknowledgement now, not after the delay.
+        let at = if conn.over { self.now + ACK_DELAY } else { self.now };
+        let (event, more) = self.engine.output(&mut conn.tcp, at, OUTPUT_BURST, &mut sink);
+        let port_full = !sink.ready();
+        if event != TcpEvent::None {
+            conn.note(event);
+            Self::wake(&mut self.ready, id, conn);
+        }
+        if more {
+            if port_full {
+                if !std::mem::replace(&mut conn.blocked, true) {
+                    self.blocked.push(id);
+                }
+            } else {
+                Self::wake(&mut self.ready, id, conn);
+            }
+        }
+        if conn.over && conn.tcp.is_over() {
+            return self.remove(id);
+        }
+        self.set_timer(id);
+    }
+
+    /// The next hop's address is not known, or not any more: entries that nothing was sent to for
+    /// long are forgotten. `true` if it is known now; else the connection waits for it, or is gone.
+    fn resolve_again(&mut self, id: FlowId) -> bool {
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        if conn.over && !conn.tcp.may_send() {
+            // Nobody can be told.
+            self.remove(id);
+            return false;
+        }
+        let (stack, mut tx) = self.ports[usize::from(conn.port)].split();
+        let remote = conn.key.remote.into();
+        match stack.resolve(self.now, remote, &mut tx, &mut self.counters) {
+            Resolve::Ready(neighbour) => {
+                conn.neighbour = neighbour;
+                true
+            }
+            Resolve::Pending(neighbour) => {
+                conn.neighbour = neighbour;
+                let waiting = (conn.port, neighbour, id);
+                if !self.unresolved.contains(&waiting) {
+                    self.unresolved.push(waiting);
+                }
+                false
+            }
+            // TCP tries again until its own time is up.
+            Resolve::NoRoute | Resolve::TableFull => false,
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let tcp = self.engine.deadline(&conn.tcp, self.now);
+        let Some(at) = [tcp, conn.deadline].into_iter().flatten().min() else { return };
+        // Lazy: an earlier entry fires first and finds the new deadline then.
+        if conn.timer.is_none_or(|t| at < t) {
+            conn.timer = Some(at);
+            self.wheel.insert(at, id);
+        }
+    }
+
+    pub(super) fn transmit(&mut self) -> bool {
+        let mut sent = 0;
+        for port in &mut self.ports {
+            sent += port.transmit(&mut self.counters);
+        }
+        if sent > 0 {
+            while let Some(id) = self.blocked.pop() {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.blocked = false;
+                    Self::wake(&mut self.ready, id, conn);
+                }
+            }
+        }
+        sent > 0
+    }
+
+    /// The leg is done; the connection stays until TCP has said everything. `linger` bounds that
+    /// for a connection whose other side may never close.
+    pub(super) fn finish(&mut self, id: FlowId, reason: CloseReason, linger: bool) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.over {
+            return;
+        }
+        conn.over = true;
+        conn.deadline = linger.then(|| self.now + TCP_CLOSING_TIMEOUT);
+        self.counters.close(reason);
+        if !matches!(conn.leg, Leg::Tunnel(_)) {
+            self.forwarded -= 1;
+        }
+        self.touch(id);
+    }
+
+    /// Ends a connection by RST.
+    pub(super) fn abort(&mut self, id: FlowId, reason: CloseReason) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.tcp.abort();
+        }
+        self.finish(id, reason, false);
+    }
+
+    pub(super) fn remove(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.remove(id) else { return };
+        self.flows.remove(&conn.key);
+        if conn.half_open {
+            self.half_open.close(conn.key.remote);
+        }
+        if conn.tcp.state() == TcpState::Finished {
+            self.time_wait.insert(conn.key, conn.fin_seq, self.now);
+        }
+        self.give_back(conn);
+    }
+
+    pub(super) fn report(&mut self, event: Event) {
+        if !self.events.push(event) {
+            self.counters.events_lost += 1;
+        }
+    }
+
+    pub(super) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+}

@@ -1,0 +1,248 @@
+//! Frames in: to the stack, to their connection, or to the worker they belong to.
+
+use arrayvec::ArrayVec;
+
+use super::Worker;
+use super::conn::{Conn, Leg, TunnelLeg};
+use super::inbox::Message;
+use super::snapshot::Listener;
+use crate::limits::{RX_BURST, TCP_HANDSHAKE_TIMEOUT};
+use crate::net::{FlowKey, Ingress, Resolve, TcpPacket};
+use crate::port::{Frame, FrameIo, RxBurst};
+use crate::tcp::{Profile, TcpEvent, TcpState};
+use crate::telemetry::DropReason;
+use crate::tls::HandshakeExecutor;
+use crate::tunnel::Role;
+
+impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
+    pub(super) fn receive(&mut self) -> bool {
+        let mut any = false;
+        for p in 0..self.ports.len() {
+            let mut burst: RxBurst<P::Frame> = ArrayVec::new();
+            if self.ports[p].io.rx_burst(&mut burst) == 0 {
+                continue;
+            }
+            any = true;
+            self.counters.rx_frames += burst.len() as u64;
+            for frame in burst {
+                self.counters.rx_bytes += frame.data().len() as u64;
+                self.frame(p, frame, true);
+            }
+        }
+        any
+    }
+
+    pub(super) fn take_inbox(&mut self) -> bool {
+        let mut any = false;
+        // Bounded: siblings may fill the inbox as fast as it empties.
+        for _ in 0..RX_BURST {
+            match self.inboxes.take(self.config.id) {
+                None => break,
+                Some(Message::Frame { port, frame }) => {
+                    self.frame(usize::from(port), frame, false);
+                }
+                Some(Message::Neighbour { port, ip, mac }) => {
+                    if let Some(port) = self.ports.get_mut(usize::from(port)) {
+                        port.stack.learn(self.now, ip, mac, &mut self.neighbour_events);
+                    }
+                }
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// `may_hand_off` is false for a frame that was handed to this worker: it stays.
+    fn frame(&mut self, p: usize, frame: P::Frame, may_hand_off: bool) {
+        let Some(port) = self.ports.get_mut(p) else { return };
+        let ingress = {
+            let (stack, mut tx) = port.split();
+            stack.ingress(self.now, frame.data(), frame.rx_meta(), &mut tx, &mut self.counters)
+        };
+        let owner = match ingress {
+            Ingress::Consumed => None,
+            Ingress::Neighbour { ip, mac } => {
+                // The answer may have been for a question of a sibling.
+                port.stack.learn(self.now, ip, mac, &mut self.neighbour_events);
+                let lost = self.inboxes.tell_others(self.config.id, p as u8, ip, mac);
+                for _ in 0..lost {
+                    self.counters.drop_frame(DropReason::InboxFull);
+                }
+                None
+            }
+            Ingress::Tcp(packet) => self.segment(p, &packet, may_hand_off),
+            Ingress::PathMtu { key, mtu } => {
+                self.path_mtu(&key, mtu);
+                None
+            }
+            Ingress::Unreachable { key, hard } => {
+                self.unreachable(&key, hard);
+                None
+            }
+        };
+        if let Some(owner) = owner {
+            self.counters.strays += 1;
+            let message = Message::Frame { port: p as u8, frame };
+            if self.inboxes.give(owner, message).is_err() {
+                self.counters.drop_frame(DropReason::InboxFull);
+            }
+        }
+    }
+
+    /// Takes a segment to its connection. Returns the worker it belongs to if that is another.
+    fn segment(&mut self, p: usize, packet: &TcpPacket<'_>, may_hand_off: bool) -> Option<u16> {
+        if let Some(id) = self.flows.get(&packet.key) {
+            let conn = self.conns.get_mut(id)?;
+            let mut sink =
+                self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
+            let event = self.engine.input(&mut conn.tcp, self.now, packet.ip, &mut sink);
+            conn.note(event);
+            if packet.flags.fin {
+                conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);
+            }
+            Self::wake(&mut self.ready, id, conn);
+            return None;
+        }
+        if may_hand_off && self.config.workers > 1 {
+            let owner = self.steering.owner(&packet.key);
+            if owner != self.config.id {
+                return Some(owner);
+            }
+        }
+        if packet.is_syn() {
+            self.syn(p, packet);
+        } else if !self.answer_time_wait(p, packet) {
+            self.counters.drop_frame(DropReason::NoFlow);
+            self.refuse(p, packet);
+        }
+        None
+    }
+
+    fn refuse(&mut self, p: usize, packet: &TcpPacket<'_>) {
+        let (stack, mut tx) = self.ports[p].split();
+        stack.reset(self.now, packet, &mut tx, &mut self.counters);
+    }
+
+    /// A segment of a connection in TIME-WAIT: a repeated FIN is acknowledged again (RFC 9293,
+    /// section 3.10.7.4). All that is needed for it stands in the segment.
+    fn answer_time_wait(&mut self, p: usize, packet: &TcpPacket<'_>) -> bool {
+        if !self.time_wait.contains(&packet.key) {
+            return false;
+        }
+        if packet.flags.fin {
+            let (stack, mut tx) = self.ports[p].split();
+            stack.acknowledge(self.now, packet, &mut tx);
+        }
+        true
+    }
+
+    /// A SYN without a connection: limits first, memory last.
+    fn syn(&mut self, p: usize, packet: &TcpPacket<'_>) {
+        let local = packet.key.local_addr();
+        let remote = packet.key.remote_addr();
+        let Some(&listener) = self.snapshot.listeners.get(&local) else {
+            self.counters.drop_frame(DropReason::NoListener);
+            return self.refuse(p, packet);
+        };
+        let faces = match listener {
+            Listener::Import(_) => self.ports[p].side.is_service(),
+            Listener::Tunnel => self.ports[p].side.is_peer(),
+        };
+        if !faces {
+            self.counters.drop_frame(DropReason::NoListener);
+            return self.refuse(p, packet);
+        }
+        if self.draining {
+            self.counters.drop_frame(DropReason::Draining);
+            return self.refuse(p, packet);
+        }
+        // RFC 6191, section 2: a new connection may take the place of one in TIME-WAIT if its
+        // sequence numbers lie behind the old ones.
+        if !self.time_wait.may_reopen(&packet.key, packet.seq) {
+            self.counters.drop_frame(DropReason::NoFlow);
+            return;
+        }
+        if let Err(reason) = self.half_open.open(packet.key.remote) {
+            self.counters.drop_frame(reason);
+            return;
+        }
+        let neighbour = {
+            let (stack, mut tx) = self.ports[p].split();
+            stack.observe(self.now, remote.ip(), packet.src_mac);
+            match stack.resolve(self.now, remote.ip(), &mut tx, &mut self.counters) {
+                Resolve::Ready(id) | Resolve::Pending(id) => id,
+                Resolve::NoRoute | Resolve::TableFull => {
+                    self.half_open.close(packet.key.remote);
+                    return;
+                }
+            }
+        };
+        let (leg, tcp) = match listener {
+            Listener::Import(import) => {
+                (Leg::Client(self.new_client(import, remote)), self.service_conns.take())
+            }
+            Listener::Tunnel => (
+                Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
+                self.peer_conns.take(),
+            ),
+        };
+        let is_client = matches!(leg, Leg::Client(_));
+        let conn = Conn {
+            tcp,
+            key: packet.key,
+            port: p as u8,
+            neighbour,
+            leg,
+            event: TcpEvent::None,
+            timer: None,
+            deadline: Some(self.now + TCP_HANDSHAKE_TIMEOUT),
+            ready: false,
+            blocked: false,
+            half_open: true,
+            over: false,
+            fin_seq: 0,
+        };
+        let Some(id) = self.insert(conn) else {
+            self.half_open.close(packet.key.remote);
+            self.counters.drop_frame(DropReason::FlowLimit);
+            return;
+        };
+        self.forwarded += usize::from(is_client);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let port = &mut self.ports[p];
+        let profile = port.profile;
+        let mut sink = port.flow_tx(neighbour, packet.key.is_v4());
+        let event = self.engine.accept(
+            &mut conn.tcp,
+            self.now,
+            (local, remote),
+            profile,
+            packet.ip,
+            &mut sink,
+        );
+        conn.note(event);
+        Self::wake(&mut self.ready, id, conn);
+    }
+
+    fn path_mtu(&mut self, key: &FlowKey, mtu: usize) {
+        let Some(conn) = self.flows.get(key).and_then(|id| self.conns.get_mut(id)) else { return };
+        let old = conn.tcp.profile();
+        if mtu < self.engine.mtu(old) {
+            let checksum_offload = self.ports[usize::from(conn.port)].io.caps().tx_checksum;
+            let profile = self.engine.profile(Profile { mtu, checksum_offload });
+            conn.tcp.set_profile(profile);
+        }
+    }
+
+    /// A hard error ends a connection that is not yet established; later it is ignored, as anyone
+    /// could have sent it (RFC 5927, section 5.2).
+    fn unreachable(&mut self, key: &FlowKey, hard: bool) {
+        let Some(id) = self.flows.get(key) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if hard && conn.tcp.state() == TcpState::Opening && !conn.half_open {
+            conn.tcp.abort();
+            conn.note(TcpEvent::Reset);
+            Self::wake(&mut self.ready, id, conn);
+        }
+    }
+}
