@@ -36,7 +36,7 @@ use crate::flow::{
 };
 use crate::limits::{CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
-use crate::port::{Frame, FrameIo, Side};
+use crate::port::{FrameIo, Side};
 use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent};
 use crate::telemetry::{CloseReason, Counters, EventQueue, Published};
 use crate::time::Instant;
