@@ -236,14 +236,13 @@ impl Chain {
         })
     }
 
-    /// Opens a connection of the client to an import.
+    /// Opens a connection of the client to an import; returns its number at the client.
     ///
     /// # Errors
     /// `to` is not an address.
-    pub fn connect(&mut self, to: &str, app: Box<dyn App>) -> anyhow::Result<()> {
+    pub fn connect(&mut self, to: &str, app: Box<dyn App>) -> anyhow::Result<usize> {
         let to: SocketAddr = to.parse().with_context(|| format!("address {to:?}"))?;
-        self.client.connect(self.now, None, to, app);
-        Ok(())
+        Ok(self.client.connect(self.now, None, to, app))
     }
 
     /// One turn of every member, in the order of the upload.

@@ -5,6 +5,7 @@ mod chain;
 mod environment;
 mod hop;
 mod report;
+mod scale;
 mod tsc;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ struct Common {
 enum Scenario {
     /// One gateway core in memory: Gb/s, cycles per byte, cycles per frame.
     Hop(hop::HopArgs),
+    /// Cycles per frame and memory per connection, from one to many open connections.
+    Scale(scale::ScaleArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let mut report = Report::new(Environment::capture(pin(cpu)?));
             let hz = report.environment.tsc_hz;
             hop::run(&args, hz, &mut report)?;
+            report
+        }
+        Scenario::Scale(mut args) => {
+            if short {
+                args.shorten();
+            }
+            let mut report = Report::new(Environment::capture(pin(cpu)?));
+            scale::run(&args, &mut report)?;
             report
         }
     };

@@ -28,7 +28,7 @@ pub mod reference;
 pub mod selector;
 pub mod table;
 pub mod validate;
-mod yaml;
+pub mod yaml;
 
 pub use balance::{LbScheme, RoundRobin, Selection};
 pub use decide::{Decision, Side, Tier, Verdict};

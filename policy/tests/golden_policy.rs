@@ -6,57 +6,42 @@ use clgw_policy::{
     Action, Fabric, FabricError, Operator, PolicyName, Requirement, Selector, SelectorError, Tier,
     Verdict,
 };
-use support::{Site, findings, peer_labels, policy, selector};
+use support::{Site, findings, object, object_with, objects, peer_labels, policy, selector};
 
 const CLIENT: &str = "10.0.0.1";
 const STRANGER: &str = "10.9.9.9";
 
 /// A workload at [`CLIENT`], an import of `echo` from peers b and c.
-const IMPORTER: &str = "
-apiVersion: clusterlink.net/v1alpha1
-kind: Workload
-metadata: {name: client, namespace: default, labels: {app: client, tier: web}}
-spec: {addresses: [10.0.0.1]}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Peer
-metadata: {name: b}
-spec: {gateways: [{host: 192.0.2.2, port: 443}]}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Peer
-metadata: {name: c}
-spec: {gateways: [{host: 192.0.2.3, port: 443}]}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Import
-metadata: {name: echo, namespace: default, labels: {env: prod}}
-spec:
+fn importer() -> String {
+    let peer = |name: &str, host: &str| {
+        object("Peer", name, &format!("{{gateways: [{{host: {host}, port: 443}}]}}"))
+    };
+    let labels = "labels: {app: client, tier: web}";
+    objects(&[
+        object_with("Workload", &format!("name: client, {labels}"), "{addresses: [10.0.0.1]}"),
+        peer("b", "192.0.2.2"),
+        peer("c", "192.0.2.3"),
+        object_with(
+            "Import",
+            "name: echo, labels: {env: prod}",
+            "
   port: 80
   sources:
   - {peer: b, exportName: echo, exportNamespace: default}
-  - {peer: c, exportName: echo, exportNamespace: default}
-";
+  - {peer: c, exportName: echo, exportNamespace: default}",
+        ),
+    ])
+}
 
-const EXPORTER: &str = "
-apiVersion: clusterlink.net/v1alpha1
-kind: Export
-metadata: {name: echo, namespace: default, labels: {env: prod}}
-spec: {host: 10.1.0.5, port: 8080}
-";
+/// The export of `echo`.
+fn exporter() -> String {
+    object_with("Export", "name: echo, labels: {env: prod}", "{host: 10.1.0.5, port: 8080}")
+}
 
 fn rule(kind: &str, name: &str, action: &str, from: &str, to: &str) -> String {
-    format!(
-        "
-apiVersion: clusterlink.net/v1alpha1
-kind: {kind}
-metadata: {{name: {name}}}
-spec:
-  action: {action}
-  from: [{{workloadSelector: {from}}}]
-  to: [{{workloadSelector: {to}}}]
-"
-    )
+    let side = |selector: &str| format!("[{{workloadSelector: {selector}}}]");
+    let (from, to) = (side(from), side(to));
+    object(kind, name, &format!("{{action: {action}, from: {from}, to: {to}}}"))
 }
 
 fn allow_all() -> String {
@@ -68,7 +53,7 @@ fn regular(name: &str) -> PolicyName {
 }
 
 fn sites() -> (Site, Site) {
-    (Site::new("a", &[], IMPORTER), Site::new("b", &[], EXPORTER))
+    (Site::new("a", &[], &importer()), Site::new("b", &[], &exporter()))
 }
 
 fn allowed(outcome: &clgw_policy::reference::Outcome) -> bool {
@@ -77,12 +62,7 @@ fn allowed(outcome: &clgw_policy::reference::Outcome) -> bool {
 
 #[test]
 fn test_validation() {
-    let text = |spec: &str| {
-        format!(
-            "apiVersion: clusterlink.net/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: p}}\n\
-             spec: {spec}\n"
-        )
-    };
+    let text = |spec: &str| object("AccessPolicy", "p", spec);
     let any = "[{workloadSelector: {}}]";
     let fields = |spec: &str| -> Vec<String> {
         findings(&text(spec)).into_iter().map(|finding| finding.field).collect()
@@ -101,7 +81,7 @@ fn test_validation() {
 
 #[test]
 fn test_privileged_vs_regular() {
-    let mut site = Site::new("a", &[], IMPORTER);
+    let mut site = Site::new("a", &[], &importer());
     let outcome = site.egress(0, CLIENT);
     assert_eq!(
         (outcome.verdict, outcome.tier, &*outcome.policy),
@@ -156,11 +136,10 @@ fn test_all_layers() {
         ),
     ];
     let workload = |name: &str, labels: &str, address: &str| {
-        format!(
-            "\n---\napiVersion: clusterlink.net/v1alpha1\nkind: Workload\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec: {{addresses: [{address}]}}\n"
-        )
+        let metadata = format!("name: {name}, labels: {{{labels}}}");
+        object_with("Workload", &metadata, &format!("{{addresses: [{address}]}}"))
     };
-    let mut site = Site::new("a", &[], IMPORTER);
+    let mut site = Site::new("a", &[], &importer());
     for layer in &layers {
         site.apply(layer);
     }
@@ -193,7 +172,7 @@ fn test_all_layers() {
 
 #[test]
 fn test_depends_on_client_attrs() {
-    let mut site = Site::new("a", &[], IMPORTER);
+    let mut site = Site::new("a", &[], &importer());
     assert!(!site.table().depends_on_client_attributes());
     site.apply(&allow_all());
     assert!(!site.table().depends_on_client_attributes());
@@ -405,8 +384,8 @@ fn test_privileged_policies() {
 
 #[test]
 fn test_peer_labels() {
-    let mut importer = Site::new("a", &[("key", "a"), ("region", "eu")], IMPORTER);
-    let mut exporter = Site::new("b", &[("key", "b")], EXPORTER);
+    let mut importer = Site::new("a", &[("key", "a"), ("region", "eu")], &importer());
+    let mut exporter = Site::new("b", &[("key", "b")], &exporter());
     importer.apply(&allow_all());
     exporter.apply(&allow_all());
     assert!(allowed(&exporter.ingress(&importer, CLIENT)));
@@ -462,14 +441,11 @@ fn namespaces_are_kept_apart() {
 #[test]
 fn label_keys_with_a_slash_can_be_selected() {
     let (mut importer, _) = sites();
-    importer.apply(
-        "
-apiVersion: clusterlink.net/v1alpha1
-kind: Workload
-metadata: {name: client, labels: {app.kubernetes.io/name: shop}}
-spec: {addresses: [10.0.0.1]}
-",
-    );
+    importer.apply(&object_with(
+        "Workload",
+        "name: client, labels: {app.kubernetes.io/name: shop}",
+        "{addresses: [10.0.0.1]}",
+    ));
     let from = "{matchLabels: {client.clusterlink.net/labels.app.kubernetes.io/name: shop}}";
     importer.apply(&rule("AccessPolicy", "shop", "allow", from, "{}"));
     assert_eq!(importer.egress(0, CLIENT).policy, "default/shop");

@@ -7,18 +7,7 @@ use clgw_policy::{
     Diagnostic, Gateway, Host, LbScheme, ObjectName, PolicyName, Severity, SourceFile, load,
 };
 use proptest::prelude::*;
-use support::{fabric, findings, render};
-
-fn object(kind: &str, name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: clusterlink.net/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n\
-         spec: {spec}\n"
-    )
-}
-
-fn objects(texts: &[String]) -> String {
-    texts.join("---\n")
-}
+use support::{fabric, findings, object, object_with, objects, render};
 
 /// Line, column, field and message of everything found.
 fn places(text: &str) -> Vec<(u64, u64, String, String)> {
@@ -278,8 +267,8 @@ fn errors_inside_a_list_have_their_item() {
 
 #[test]
 fn duplicate_keys_are_refused() {
-    let text = "apiVersion: clusterlink.net/v1alpha1\nkind: Peer\nmetadata: {name: b}\nspec:\n  gateways: []\n  gateways: []\n";
-    let found = errors(text);
+    let text = object("Peer", "b", "\n  gateways: []\n  gateways: []");
+    let found = errors(&text);
     assert_eq!(found.len(), 1, "{}", render(&found));
     assert_eq!((found[0].line, found[0].column), (6, 3));
     assert_eq!(found[0].message, "the key is already set in line 5");
@@ -287,12 +276,10 @@ fn duplicate_keys_are_refused() {
 
 #[test]
 fn a_name_is_used_once() {
-    let export = |namespace: &str| {
-        format!(
-            "apiVersion: clusterlink.net/v1alpha1\nkind: Export\n\
-             metadata: {{name: e, namespace: {namespace}}}\nspec: {{host: h, port: 1}}\n"
-        )
+    let named = |kind: &str, namespace: &str, spec: &str| {
+        object_with(kind, &format!("name: e, namespace: {namespace}"), spec)
     };
+    let export = |namespace: &str| named("Export", namespace, "{host: h, port: 1}");
     assert!(findings(&objects(&[export("a"), export("b")])).is_empty());
     let files = [SourceFile::new("1.yaml", export("a")), SourceFile::new("2.yaml", export("a"))];
     let found = load(&files).expect_err("a duplicate");
@@ -302,9 +289,7 @@ fn a_name_is_used_once() {
          = help: rename or remove one of the two"
     );
     // Peers are known by name alone.
-    let peer = |namespace: &str| export(namespace).replace("Export", "Peer");
-    let peer =
-        |ns: &str| peer(ns).replace("{host: h, port: 1}", "{gateways: [{host: h, port: 1}]}");
+    let peer = |namespace: &str| named("Peer", namespace, "{gateways: [{host: h, port: 1}]}");
     assert_eq!(only_error(&objects(&[peer("a"), peer("b")])).0, "metadata.name");
     // One policy name may be used in both tiers.
     let any = "{action: deny, from: [{workloadSelector: {}}], to: [{workloadSelector: {}}]}";
@@ -322,7 +307,7 @@ fn names() {
     }
     assert!(errors(&object("Peer", "site.example.org", "{gateways: []}")).is_empty());
     assert_eq!(only_error(&object("Peer", "site..org", "{gateways: []}")).0, "metadata.name");
-    let text = import("i").replace("{name: i}", "{name: i, namespace: a.b}");
+    let text = object_with("Import", "name: i, namespace: a.b", "{port: 1, sources: []}");
     assert_eq!(only_error(&text).0, "metadata.namespace");
 }
 
@@ -424,8 +409,8 @@ fn bounds_of_objects() {
     assert_eq!(only_error(&import(MAX_SOURCES_PER_IMPORT + 1)).0, "spec.sources");
     let labelled = |count: usize| {
         let labels: Vec<_> = (0..count).map(|n| format!("k{n}: v")).collect();
-        object("Export", "e", "{host: h, port: 1}")
-            .replace("{name: e}", &format!("{{name: e, labels: {{{}}}}}", labels.join(", ")))
+        let metadata = format!("name: e, labels: {{{}}}", labels.join(", "));
+        object_with("Export", &metadata, "{host: h, port: 1}")
     };
     assert!(errors(&labelled(MAX_LABELS_PER_OBJECT)).is_empty());
     assert_eq!(only_error(&labelled(MAX_LABELS_PER_OBJECT + 1)).0, "metadata.labels");

@@ -9,45 +9,37 @@ use clgw_policy::{
     Action, ClientId, ExportId, Fabric, ImportId, ObjectName, PeerId, PeerLabels, PolicyId,
     PolicyName, PolicyTable, Requirement, Selector, Side, Tier, Verdict,
 };
-use support::{fabric, labels, local, policy, selector};
+use support::{fabric, labels, local, object, object_with, objects, policy, selector};
 
-const TEXT: &str = "
-apiVersion: clusterlink.net/v1alpha1
-kind: Peer
-metadata: {name: c}
-spec: {gateways: [{host: 192.0.2.3, port: 443}]}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Import
-metadata: {name: db, namespace: shop, labels: {env: prod}}
-spec:
+/// One peer, two imports, one export, two workloads.
+fn shop() -> Fabric {
+    fabric(&objects(&[
+        object("Peer", "c", "{gateways: [{host: 192.0.2.3, port: 443}]}"),
+        object_with(
+            "Import",
+            "name: db, namespace: shop, labels: {env: prod}",
+            "
   port: 5432
   targetPort: 30000
   lbScheme: random
   sources:
   - {peer: c, exportName: db, exportNamespace: shop}
-  - {peer: b, exportName: db2, exportNamespace: shop2}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Import
-metadata: {name: aa, namespace: zoo}
-spec: {port: 1, sources: []}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Export
-metadata: {name: web, namespace: shop, labels: {env: prod}}
-spec: {host: 10.0.0.5, port: 8080}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Workload
-metadata: {name: net}
-spec: {addresses: [10.0.0.0/8, 'fd00::/16']}
----
-apiVersion: clusterlink.net/v1alpha1
-kind: Workload
-metadata: {name: host, namespace: shop, labels: {app: till}}
-spec: {serviceAccount: cashier, addresses: [10.0.0.7, 'fd00::/64', 192.0.2.0/24]}
-";
+  - {peer: b, exportName: db2, exportNamespace: shop2}",
+        ),
+        object_with("Import", "name: aa, namespace: zoo", "{port: 1, sources: []}"),
+        object_with(
+            "Export",
+            "name: web, namespace: shop, labels: {env: prod}",
+            "{host: 10.0.0.5, port: 8080}",
+        ),
+        object("Workload", "net", "{addresses: [10.0.0.0/8, 'fd00::/16']}"),
+        object_with(
+            "Workload",
+            "name: host, namespace: shop, labels: {app: till}",
+            "{serviceAccount: cashier, addresses: [10.0.0.7, 'fd00::/64', 192.0.2.0/24]}",
+        ),
+    ]))
+}
 
 fn compile(fabric: &Fabric) -> PolicyTable {
     PolicyTable::compile(fabric, &local("a", &[("zone", "1")]), 7, &PeerLabels::new())
@@ -65,7 +57,7 @@ fn put(fabric: &mut Fabric, name: PolicyName, action: Action, from: Selector, dr
 
 #[test]
 fn objects_are_found_by_id_and_name() {
-    let table = compile(&fabric(TEXT));
+    let table = compile(&shop());
     assert_eq!(table.generation(), 7);
     let id = table.find_import("shop", "db").expect("the import");
     let import = table.import(id).expect("the import");
@@ -84,7 +76,7 @@ fn objects_are_found_by_id_and_name() {
 /// A source's peer always has an entry; without a Peer object it has no gateways.
 #[test]
 fn peers_that_only_sources_mention_have_no_gateways() {
-    let table = compile(&fabric(TEXT));
+    let table = compile(&shop());
     let peers: Vec<_> =
         table.peers().iter().map(|p| (&*p.name, p.gateways.len(), p.declared)).collect();
     assert_eq!(peers, [("b", 0, false), ("c", 1, true)]);
@@ -97,7 +89,7 @@ fn peers_that_only_sources_mention_have_no_gateways() {
 
 #[test]
 fn the_longest_prefix_owns_an_address() {
-    let table = compile(&fabric(TEXT));
+    let table = compile(&shop());
     let owner = |text: &str| table.client_name(table.client(ip(text))).map(ToString::to_string);
     for (address, expected) in [
         ("10.0.0.7", Some("shop/host")),
@@ -117,7 +109,7 @@ fn the_longest_prefix_owns_an_address() {
 
 #[test]
 fn clients_have_the_attributes_sent_to_exporters() {
-    let table = compile(&fabric(TEXT));
+    let table = compile(&shop());
     let attributes = table.source_attributes(table.client(ip("10.0.0.7")));
     let attributes: Vec<_> = attributes.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(
@@ -135,7 +127,7 @@ fn clients_have_the_attributes_sent_to_exporters() {
 
 #[test]
 fn a_decision_names_what_decided() {
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     let name = PolicyName::namespaced("shop", "allow");
     put(&mut fabric, name.clone(), Action::Allow, Selector::everything(), false);
     let table = compile(&fabric);
@@ -151,7 +143,7 @@ fn a_decision_names_what_decided() {
 
 #[test]
 fn questions_about_nothing_are_denied() {
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     put(&mut fabric, PolicyName::privileged("all"), Action::Allow, Selector::everything(), false);
     let table = compile(&fabric);
     let client = table.client(ip("10.0.0.7"));
@@ -187,7 +179,7 @@ fn dry_run_policies_are_reported_and_never_enforced() {
         let dry = decision.dry_run_match.and_then(|id| table.policy(id));
         (decision.verdict, dry.map(|entry| entry.text().to_owned()))
     };
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     // Would allow what nothing else allows.
     put(&mut fabric, trial.clone(), Action::Allow, everything(), true);
     assert_eq!(ask(&fabric, "10.0.0.7"), (Verdict::Deny, Some("trial".to_owned())));
@@ -211,7 +203,7 @@ fn dry_run_policies_are_reported_and_never_enforced() {
 /// Of a repeated attribute the last value counts, as a JSON object would have it.
 #[test]
 fn repeated_attributes_count_once() {
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     let from = selector(&[("client.clusterlink.net/labels.app", "till")]);
     put(&mut fabric, PolicyName::namespaced("shop", "p"), Action::Allow, from, false);
     let table = compile(&fabric);
@@ -228,7 +220,7 @@ fn repeated_attributes_count_once() {
 /// Attributes no policy mentions cost nothing; too many that policies do mention are refused.
 #[test]
 fn the_number_of_attributes_is_bounded() {
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     let keys: Vec<String> = (0..=MAX_SOURCE_ATTRIBUTES)
         .map(|n| format!("client.clusterlink.net/labels.k{n}"))
         .collect();
@@ -250,7 +242,7 @@ fn the_number_of_attributes_is_bounded() {
 /// A client with as many labels as an object may have passes its exporter.
 #[test]
 fn the_largest_client_fits() {
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     let many: clgw_policy::Labels =
         (0..MAX_LABELS_PER_OBJECT).map(|n| (format!("k{n}").into(), "v".into())).collect();
     let mut workload = fabric.workloads().next().expect("a workload").clone();
@@ -274,7 +266,7 @@ fn the_largest_client_fits() {
 
 #[test]
 fn fingerprints_outlive_generations() {
-    let mut fabric = fabric(TEXT);
+    let mut fabric = shop();
     let name = PolicyName::namespaced("shop", "p");
     put(&mut fabric, name.clone(), Action::Allow, Selector::everything(), false);
     put(&mut fabric, PolicyName::privileged("p"), Action::Deny, Selector::everything(), false);

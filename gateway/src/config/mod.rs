@@ -8,7 +8,6 @@
 
 mod defaults;
 mod device;
-mod document;
 mod host;
 mod imports;
 mod objects;
@@ -28,6 +27,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clgw_policy::yaml::{self, Budget};
 use clgw_policy::{Diagnostic, Severity};
 use ipnet::IpNet;
 
@@ -38,6 +38,16 @@ pub use imports::{ImportPort, check_listeners};
 pub use objects::read_objects;
 
 use crate::limits;
+use reader::Findings;
+
+/// What a gateway.yaml may cost to read.
+const BUDGET: Budget = Budget {
+    bytes: limits::MAX_CONFIG_FILE as usize,
+    // A gateway.yaml has five levels; more is an attack or a mistake.
+    depth: 32,
+    // Far more than the largest sensible file: 1,024 addresses and 256 routes on every port.
+    nodes: 200_000,
+};
 
 /// A configuration that passed every rule. Paths are resolved against the directory of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -252,13 +262,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn unreadable(file: &Path, message: String, hint: &str) -> Self {
-        Self {
-            config: None,
-            tls: None,
-            objects: None,
-            diagnostics: vec![whole_file(file, message, hint)],
-        }
+    fn unreadable(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { config: None, tls: None, objects: None, diagnostics }
     }
 }
 
@@ -266,28 +271,19 @@ impl Loaded {
 pub fn load(file: &Path, host: &Host) -> Loaded {
     match read_text(file) {
         Ok(text) => parse(file, &text, host),
-        Err(diagnostic) => {
-            Loaded { config: None, tls: None, objects: None, diagnostics: vec![*diagnostic] }
-        }
+        Err(diagnostic) => Loaded::unreadable(vec![*diagnostic]),
     }
 }
 
 /// Checks the text of a gateway.yaml; `file` is where it came from.
 pub fn parse(file: &Path, text: &str, host: &Host) -> Loaded {
-    match document::parse(text) {
-        Ok(node) => read::read(file, &node, host),
-        Err(error) => {
-            let mut loaded = Loaded::unreadable(
-                file,
-                format!("not readable as YAML: {}", error.message),
-                "correct the YAML here; nothing else in the file has been checked yet",
-            );
-            for diagnostic in &mut loaded.diagnostics {
-                diagnostic.line = error.mark.line;
-                diagnostic.column = error.mark.column;
-            }
-            loaded
-        }
+    let mut errors = Vec::new();
+    let root = yaml::document(text, &BUDGET, &mut errors);
+    let mut findings = Findings::new(file.display().to_string());
+    findings.yaml(&errors);
+    match root {
+        Some(root) => read::read(file, &root, host, findings),
+        None => Loaded::unreadable(findings.into_sorted()),
     }
 }
 

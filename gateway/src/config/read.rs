@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clgw_policy::limits::MAX_LABELS_PER_OBJECT;
+use clgw_policy::yaml::{Node, Value};
 
-use super::document::{Node, Value};
 use super::reader::{At, Findings, Section, parsed, text};
 use super::rules::{self, Draft, DraftPort, DraftVip};
 use super::{
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::fabric::name;
 
-pub(super) fn read(file: &Path, root: &Node, host: &Host) -> Loaded {
-    let mut findings = Findings::new(file.display().to_string());
+/// `findings` has what is wrong with the file as YAML already.
+pub(super) fn read(file: &Path, root: &Node, host: &Host, mut findings: Findings) -> Loaded {
     if root.value == Value::Null {
         findings.error(
             Default::default(),

@@ -6,9 +6,8 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use clgw_policy::yaml::{Entry, Mark, Node, Value, YamlError, nearest, path};
 use clgw_policy::{Diagnostic, Severity};
-
-use super::document::{Entry, Mark, Node, Value};
 
 /// Errors of one file, in the order they were found.
 #[derive(Debug)]
@@ -38,6 +37,11 @@ impl Findings {
             message: message.into(),
             hint: hint.into(),
         });
+    }
+
+    /// Notes what is wrong with the file as YAML.
+    pub fn yaml(&mut self, errors: &[YamlError]) {
+        self.list.extend(errors.iter().map(|error| error.diagnostic(&self.file)));
     }
 
     /// All findings, in the order of the file.
@@ -114,16 +118,6 @@ impl<'a> Section<'a> {
                 &[]
             }
         };
-        for (i, entry) in entries.iter().enumerate() {
-            if let Some(first) = entries[..i].iter().find(|e| e.key == entry.key) {
-                findings.error(
-                    entry.key_mark,
-                    join(&path, &entry.key),
-                    format!("the key is already set in line {}", first.key_mark.line),
-                    "keep one of the two",
-                );
-            }
-        }
         Self { entries, path, mark: node.mark, known: Vec::new(), broken }
     }
 
@@ -133,7 +127,7 @@ impl<'a> Section<'a> {
     }
 
     pub fn path_of(&self, key: &str) -> String {
-        join(&self.path, key)
+        path::key(&self.path, key)
     }
 
     fn find(&mut self, key: &'static str) -> Option<&'a Entry> {
@@ -181,8 +175,8 @@ impl<'a> Section<'a> {
         let path = self.path_of(key);
         let entry = self.find(key)?;
         match &entry.node.value {
-            Value::List(items) => {
-                Some(items.iter().enumerate().map(|(i, n)| (n, format!("{path}[{i}]"))).collect())
+            Value::Seq(items) => {
+                Some(items.iter().map(|i| (&i.node, path::index(&path, i.index))).collect())
             }
             Value::Null => Some(Vec::new()),
             other => {
@@ -202,7 +196,7 @@ impl<'a> Section<'a> {
         let entries = std::mem::take(&mut self.entries);
         let mut out: Vec<(At<String>, At<String>)> = Vec::new();
         for entry in entries {
-            let field = join(&self.path, &entry.key);
+            let field = path::key(&self.path, &entry.key);
             let key = At { value: entry.key.clone(), mark: entry.key_mark, field: field.clone() };
             if let Some(value) = text(&entry.node, field, findings) {
                 out.push((key, value));
@@ -293,7 +287,7 @@ impl<'a> Section<'a> {
         let entry = self.find(key)?;
         let words = || allowed.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
         let found = match &entry.node.value {
-            Value::Text(word) => {
+            Value::String(word) => {
                 if let Some((_, value)) = allowed.iter().find(|(name, _)| name == word) {
                     return Some(*value);
                 }
@@ -334,7 +328,7 @@ impl<'a> Section<'a> {
             };
             findings.error(
                 entry.key_mark,
-                join(&self.path, &entry.key),
+                path::key(&self.path, &entry.key),
                 format!("unknown key {:?}", entry.key),
                 hint,
             );
@@ -345,16 +339,16 @@ impl<'a> Section<'a> {
 /// `node` as text; anything else is noted.
 pub(super) fn text(node: &Node, field: String, findings: &mut Findings) -> Option<At<String>> {
     let hint = match &node.value {
-        Value::Text(value) if !value.trim().is_empty() => {
+        Value::String(value) if !value.trim().is_empty() => {
             return Some(At { value: value.clone(), mark: node.mark, field });
         }
-        Value::Text(_) => {
+        Value::String(_) => {
             findings.error(node.mark, field, "is empty", "give it a value, or remove the key");
             return None;
         }
         Value::Null => "give it a value, or remove the key",
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => "put the value in quotes",
-        Value::List(_) | Value::Map(_) => "write a single value",
+        Value::Seq(_) | Value::Map(_) => "write a single value",
     };
     findings.error(node.mark, field, format!("expected text, found {}", node.value.kind()), hint);
     None
@@ -372,69 +366,5 @@ pub(super) fn parsed<T>(
             text.refuse(findings, refusal.message, refusal.hint);
             None
         }
-    }
-}
-
-/// `path.key`, with keys that would read as several steps in brackets.
-fn join(path: &str, key: &str) -> String {
-    let plain = !key.is_empty()
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    match (plain, path.is_empty()) {
-        (true, true) => key.to_owned(),
-        (true, false) => format!("{path}.{key}"),
-        (false, _) => format!("{path}[{key:?}]"),
-    }
-}
-
-/// The known word at most two edits away.
-fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
-    const LONGEST: usize = 32;
-    if word.chars().count() > LONGEST {
-        return None;
-    }
-    known
-        .iter()
-        .map(|k| (edits(&word.to_lowercase(), k), *k))
-        .filter(|(n, k)| *n <= 2 && *n < k.len())
-        .min()
-        .map(|(_, k)| k)
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_two_edits_away_is_suggested_and_a_stranger_is_not() {
-        let known = ["hugepages", "memory_mib", "extra"];
-        assert_eq!(nearest("hugepage", &known), Some("hugepages"));
-        assert_eq!(nearest("memory-mb", &known), Some("memory_mib"));
-        assert_eq!(nearest("colour", &known), None);
-        assert_eq!(nearest(&"x".repeat(100_000), &known), None);
-    }
-
-    #[test]
-    fn odd_keys_keep_a_path_that_can_be_read() {
-        assert_eq!(
-            join("peer.labels", "app.kubernetes.io/name"),
-            r#"peer.labels["app.kubernetes.io/name"]"#
-        );
-        assert_eq!(join("", "ports"), "ports");
     }
 }

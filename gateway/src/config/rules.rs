@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use clgw_policy::yaml::Mark;
 use ipnet::IpNet;
 
-use super::document::Mark;
 use super::reader::{At, Findings, Refusal};
 use super::{Device, Host, ImportRef, Place, PortConfig, RouteConfig, Side, VipConfig, defaults};
 use crate::limits;

@@ -290,6 +290,37 @@ fn a_yaml_bomb_is_refused_quickly() {
     assert!(findings(&deep)[0].contains("not readable as YAML"));
 }
 
+/// Also where nothing is read: below an unknown key, and in a place of the wrong type.
+#[test]
+fn repeated_keys_are_refused_everywhere() {
+    let found = findings(&format!("{MINIMAL}extra: {{a: 1, a: 2}}\nobjects: {{b: 1, b: 2}}\n"));
+    let places: Vec<_> = found.iter().map(|f| f.split(" | ").next().unwrap()).collect();
+    assert_eq!(
+        places,
+        [
+            "6:1 extra: unknown key \"extra\"",
+            "6:15 extra.a: the key is already set in line 6",
+            "7:10 objects: expected text, found a mapping",
+            "7:17 objects.b: the key is already set in line 7",
+        ]
+    );
+}
+
+#[test]
+fn a_text_beyond_the_limit_is_not_read() {
+    let long = "#".repeat(1 + limits::MAX_CONFIG_FILE as usize);
+    let found = findings(&long);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("0:0 : the file has 16777217 bytes"), "{}", found[0]);
+}
+
+/// Swapped letters are the commonest slip.
+#[test]
+fn a_key_with_swapped_letters_is_recognised() {
+    assert!(finding("tunnel: {wram: 1}").ends_with("did you mean `warm`?"));
+    assert!(finding("log: {LEVEL: info}").ends_with("did you mean `level`?"));
+}
+
 #[test]
 fn hugepage_words_are_words_and_no_booleans() {
     for (word, wanted) in

@@ -98,8 +98,12 @@ impl SocketIo<'_> {
             .unwrap_or(0)
     }
 
-    pub fn recv_queue(&self) -> usize {
-        self.socket.recv_queue()
+    /// Bytes that can be sent now, however many runs of [`SocketIo::send`] it takes.
+    pub fn send_room(&self) -> usize {
+        if !self.socket.may_send() {
+            return 0;
+        }
+        self.socket.send_capacity() - self.socket.send_queue()
     }
 
     /// Ends this side's direction.
@@ -221,7 +225,8 @@ impl Host {
         self.listeners.remove(&port);
     }
 
-    /// Connects from the host's own address `from` (or the one that suits `to`).
+    /// Connects from the host's own address `from` (or the one that suits `to`). Returns the
+    /// connection's number for [`Host::nudge`].
     ///
     /// # Panics
     /// If there is no route: a simulation is written by hand.
@@ -231,7 +236,7 @@ impl Host {
         from: Option<IpAddr>,
         to: SocketAddr,
         app: Box<dyn App>,
-    ) {
+    ) -> usize {
         let from = from.or_else(|| self.stack.source_for(to.ip()));
         let Some(from) = from else { panic!("no address towards {to}") };
         self.next_port = self.next_port.checked_add(1).unwrap_or(10_000);
@@ -251,7 +256,7 @@ impl Host {
             neighbour,
             app,
             queued: false,
-        });
+        })
     }
 
     /// Open connections.
@@ -279,7 +284,7 @@ impl Host {
         (set, handle)
     }
 
-    fn insert(&mut self, conn: Conn) {
+    fn insert(&mut self, conn: Conn) -> usize {
         let key = conn.key;
         let n = match self.free.pop() {
             Some(n) => {
@@ -293,6 +298,7 @@ impl Host {
         };
         self.flows.insert(key, n);
         self.wake(n);
+        n
     }
 
     fn wake(&mut self, n: usize) {
@@ -386,8 +392,7 @@ impl Host {
                 let (mut set, handle) = self.socket();
                 let listening = set.get_mut::<tcp::Socket<'static>>(handle).listen(endpoint(local));
                 assert!(listening.is_ok(), "{listening:?}");
-                self.insert(Conn { set, handle, key: packet.key, neighbour, app, queued: false });
-                self.flows[&packet.key]
+                self.insert(Conn { set, handle, key: packet.key, neighbour, app, queued: false })
             }
         };
         let Some(Some(conn)) = self.conns.get_mut(n) else { return };
@@ -434,12 +439,10 @@ impl Host {
         }
     }
 
-    /// Runs the apps of all connections at the next [`Host::poll`]: for apps whose input changes
-    /// from outside.
-    pub fn nudge(&mut self) {
-        for n in 0..self.conns.len() {
-            self.wake(n);
-        }
+    /// Runs the app of a connection at the next [`Host::poll`]: for apps whose orders come from
+    /// outside.
+    pub fn nudge(&mut self, connection: usize) {
+        self.wake(connection);
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use crate::gateway::Gateway;
-use crate::lab::{Lab, Place, Process, run};
+use crate::lab::{Lab, Place, Process, eventually, run};
 use crate::site::{Site, SiteOptions, VIP};
 use crate::tlswire;
 use crate::world::services;
 
 const WITHIN: Duration = Duration::from_secs(20);
+/// A capture that has not grown for this long has everything.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// tcpdump at both ends of the link between the sites; each sees what the other end sends.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ impl Capture {
             let file = lab.dir.path().join(format!("{name}.pcap"));
             let path = file.display().to_string();
             let command = ["tcpdump", "-i", "wan0", "-Q", "in", "-s", "0", "-B", "65536", "-U"];
+            // Immediately: frames that wait in the kernel are lost when tcpdump ends.
+            let command = [&command[..], &["--immediate-mode"]].concat();
             let command = [&command[..], &["-n", "-w", &path]].concat();
             let mut process = lab.spawn(&format!("tcpdump-{name}"), place, &command);
             process.wait_for("listening", WITHIN);
@@ -36,6 +41,15 @@ impl Capture {
     }
 
     pub fn stop(mut self) -> Self {
+        let sizes = || -> Vec<u64> {
+            self.files.iter().map(|file| fs::metadata(file).unwrap().len()).collect()
+        };
+        let mut last = sizes();
+        eventually("end of what the captures write", WITHIN, || {
+            thread::sleep(SETTLED);
+            let before = std::mem::replace(&mut last, sizes());
+            (before == last).then_some(())
+        });
         for process in &mut self.processes {
             process.signal("INT");
             process.wait(WITHIN);

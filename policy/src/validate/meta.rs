@@ -1,11 +1,11 @@
-//! Checks of `metadata`: names, namespaces, labels, and that every name is used once.
+//! Checks of what all kinds have: a spec and `metadata` with a name that is used once.
 
 use std::collections::BTreeMap;
 
 use super::Loader;
 use crate::fabric::{Labels, ObjectName};
 use crate::limits::MAX_LABELS_PER_OBJECT;
-use crate::model::ObjectMeta;
+use crate::model::{Manifest, ObjectMeta};
 use crate::names;
 use crate::yaml::Cursor;
 
@@ -27,25 +27,47 @@ pub(super) enum NameRule {
 
 /// Whether two objects of the same name may live in different namespaces.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Scope {
+enum Scope {
     Namespace,
     Cluster,
+}
+
+/// A kind of object and how its objects are named.
+pub(super) struct Kind {
+    name: &'static str,
+    rule: NameRule,
+    scope: Scope,
+}
+
+impl Kind {
+    /// One system namespace holds all peers, so the name alone identifies a peer.
+    pub const PEER: Self = Self::new("Peer", NameRule::Subdomain, Scope::Cluster);
+    pub const EXPORT: Self = Self::new("Export", NameRule::Subdomain, Scope::Namespace);
+    pub const IMPORT: Self = Self::new("Import", NameRule::Label, Scope::Namespace);
+    pub const ACCESS_POLICY: Self =
+        Self::new("AccessPolicy", NameRule::Subdomain, Scope::Namespace);
+    pub const PRIVILEGED_ACCESS_POLICY: Self =
+        Self::new("PrivilegedAccessPolicy", NameRule::Subdomain, Scope::Cluster);
+    pub const WORKLOAD: Self = Self::new("Workload", NameRule::Subdomain, Scope::Namespace);
+
+    const fn new(name: &'static str, rule: NameRule, scope: Scope) -> Self {
+        Self { name, rule, scope }
+    }
 }
 
 impl Loader {
     /// Checks `metadata` and that no object of this kind has the name already. None when the object
     /// has no usable name; a duplicate is reported but still checked further.
-    pub(super) fn meta(
+    pub(super) fn meta<S>(
         &mut self,
-        kind: &'static str,
-        meta: Option<&ObjectMeta>,
+        kind: Kind,
+        manifest: &Manifest<S>,
         root: &Cursor<'_>,
-        rule: NameRule,
-        scope: Scope,
     ) -> Option<Meta> {
+        let Kind { name: kind, rule, scope } = kind;
         let at = root.key("metadata");
         let empty = ObjectMeta::default();
-        let meta = meta.unwrap_or(&empty);
+        let meta = manifest.metadata.as_ref().unwrap_or(&empty);
         let labels = self.labels(&at.key("labels"), meta.labels.as_ref());
         let namespace = match meta.namespace.as_deref() {
             None | Some("") => DEFAULT_NAMESPACE,
@@ -70,6 +92,19 @@ impl Loader {
             self.names.insert((kind, full), origin);
         }
         Some(Meta { name: ObjectName::new(namespace, name), labels })
+    }
+
+    /// The spec and its place, or a complaint that there is none.
+    pub(super) fn spec<'m, 'c, S>(
+        &mut self,
+        manifest: &'m Manifest<S>,
+        root: &Cursor<'c>,
+    ) -> Option<(&'m S, Cursor<'c>)> {
+        let at = root.key("spec");
+        if manifest.spec.is_none() {
+            self.error(&at, "is missing", "every object needs a spec");
+        }
+        manifest.spec.as_ref().map(|spec| (spec, at))
     }
 
     /// Whether `text` is a name by this rule; reports it where not.

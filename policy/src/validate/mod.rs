@@ -12,8 +12,16 @@ use serde::de::DeserializeOwned;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceFile};
 use crate::fabric::{Fabric, ObjectName};
+use crate::limits;
 use crate::model::{API_VERSION, KINDS, Manifest};
-use crate::yaml::{self, Cursor, Mark, Node, Value};
+use crate::yaml::{self, Budget, Cursor, Mark, Node, Value};
+
+/// What one file of objects may cost to read.
+const BUDGET: Budget = Budget {
+    bytes: limits::MAX_FILE_BYTES,
+    depth: limits::MAX_YAML_DEPTH,
+    nodes: limits::MAX_YAML_NODES,
+};
 
 /// A fabric without errors, and what looked odd in its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +42,10 @@ pub fn load(files: &[SourceFile]) -> Result<Loaded, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     for file in files {
         loader.file.clone_from(&file.path);
-        for mut document in yaml::parse(file, &mut loader.found) {
+        let mut errors = Vec::new();
+        let documents = yaml::documents(&file.text, &BUDGET, &mut errors);
+        loader.found.extend(errors.iter().map(|error| error.diagnostic(&file.path)));
+        for mut document in documents {
             loader.object(&mut document, "");
         }
         diagnostics.push(std::mem::take(&mut loader.found));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Loader;
-use super::meta::{Meta, NameRule, Scope};
+use super::meta::{Kind, Meta, NameRule};
 use crate::balance::LbScheme;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::fabric::{Export, Gateway, Host, Import, ImportSource, ObjectName, Peer, Workload};
@@ -21,18 +21,6 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 const MERGE_LABEL: &str = "import.clusterlink.net/merge";
 
 impl Loader {
-    /// The spec, or a complaint that there is none.
-    pub(super) fn spec<'m, S>(
-        &mut self,
-        manifest: &'m Manifest<S>,
-        root: &Cursor<'_>,
-    ) -> Option<&'m S> {
-        if manifest.spec.is_none() {
-            self.error(&root.key("spec"), "is missing", "every object needs a spec");
-        }
-        manifest.spec.as_ref()
-    }
-
     fn host(&mut self, at: &Cursor<'_>, text: &str) -> Option<Host> {
         match names::host(text) {
             Ok(host) => Some(host),
@@ -45,19 +33,12 @@ impl Loader {
     }
 
     pub(super) fn peer(&mut self, manifest: &Manifest<PeerSpec>, root: &Cursor<'_>) {
-        // One system namespace holds all peers, so the name alone identifies a peer.
-        let meta = self.meta(
-            "Peer",
-            manifest.metadata.as_ref(),
-            root,
-            NameRule::Subdomain,
-            Scope::Cluster,
-        );
+        let meta = self.meta(Kind::PEER, manifest, root);
         if let Some(meta) = &meta {
             self.peer_names.insert(meta.name.name.to_string());
         }
-        let Some(spec) = self.spec(manifest, root) else { return };
-        let at = root.key("spec").key("gateways");
+        let Some((spec, at)) = self.spec(manifest, root) else { return };
+        let at = at.key("gateways");
         let Some(specs) = &spec.gateways else {
             self.error(&at, "is missing", "list the peer's gateways as {host, port}");
             return;
@@ -92,15 +73,8 @@ impl Loader {
     }
 
     pub(super) fn export(&mut self, manifest: &Manifest<ExportSpec>, root: &Cursor<'_>) {
-        let meta = self.meta(
-            "Export",
-            manifest.metadata.as_ref(),
-            root,
-            NameRule::Subdomain,
-            Scope::Namespace,
-        );
-        let Some(spec) = self.spec(manifest, root) else { return };
-        let at = root.key("spec");
+        let meta = self.meta(Kind::EXPORT, manifest, root);
+        let Some((spec, at)) = self.spec(manifest, root) else { return };
         let port = self.port(&at.key("port"), spec.port);
         let host = match spec.host.as_deref() {
             None | Some("") => {
@@ -130,13 +104,7 @@ impl Loader {
     }
 
     pub(super) fn import(&mut self, manifest: &Manifest<ImportSpec>, root: &Cursor<'_>) {
-        let meta = self.meta(
-            "Import",
-            manifest.metadata.as_ref(),
-            root,
-            NameRule::Label,
-            Scope::Namespace,
-        );
+        let meta = self.meta(Kind::IMPORT, manifest, root);
         if meta.as_ref().is_some_and(|m| m.labels.get(MERGE_LABEL).is_some_and(|v| **v == *"true"))
         {
             self.warning(
@@ -145,8 +113,7 @@ impl Loader {
                 "remove the label; clients use the import's own address",
             );
         }
-        let Some(spec) = self.spec(manifest, root) else { return };
-        let at = root.key("spec");
+        let Some((spec, at)) = self.spec(manifest, root) else { return };
         let port = self.port(&at.key("port"), spec.port);
         let target_port = match spec.target_port {
             None | Some(0) => None,
@@ -263,15 +230,8 @@ impl Loader {
     }
 
     pub(super) fn workload(&mut self, manifest: &Manifest<WorkloadSpec>, root: &Cursor<'_>) {
-        let meta = self.meta(
-            "Workload",
-            manifest.metadata.as_ref(),
-            root,
-            NameRule::Subdomain,
-            Scope::Namespace,
-        );
-        let Some(spec) = self.spec(manifest, root) else { return };
-        let at = root.key("spec");
+        let meta = self.meta(Kind::WORKLOAD, manifest, root);
+        let Some((spec, at)) = self.spec(manifest, root) else { return };
         let service_account = match spec.service_account.as_deref() {
             None | Some("") => DEFAULT_SERVICE_ACCOUNT,
             Some(text) => {

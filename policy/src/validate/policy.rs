@@ -1,7 +1,7 @@
 //! Checks of access policies and their selectors.
 
 use super::Loader;
-use super::meta::{NameRule, Scope};
+use super::meta::Kind;
 use crate::attributes;
 use crate::fabric::{AccessPolicy, Action, PolicyName};
 use crate::model::{
@@ -23,13 +23,7 @@ impl Loader {
         manifest: &Manifest<AccessPolicySpec>,
         root: &Cursor<'_>,
     ) {
-        let meta = self.meta(
-            "AccessPolicy",
-            manifest.metadata.as_ref(),
-            root,
-            NameRule::Subdomain,
-            Scope::Namespace,
-        );
+        let meta = self.meta(Kind::ACCESS_POLICY, manifest, root);
         let name = meta.map(|meta| PolicyName::namespaced(meta.name.namespace, meta.name.name));
         self.policy(name, manifest, root);
     }
@@ -39,13 +33,7 @@ impl Loader {
         manifest: &Manifest<AccessPolicySpec>,
         root: &Cursor<'_>,
     ) {
-        let meta = self.meta(
-            "PrivilegedAccessPolicy",
-            manifest.metadata.as_ref(),
-            root,
-            NameRule::Subdomain,
-            Scope::Cluster,
-        );
+        let meta = self.meta(Kind::PRIVILEGED_ACCESS_POLICY, manifest, root);
         if manifest.metadata.as_ref().is_some_and(|meta| meta.namespace.is_some()) {
             self.warning(
                 &root.key("metadata").key("namespace"),
@@ -62,8 +50,7 @@ impl Loader {
         manifest: &Manifest<AccessPolicySpec>,
         root: &Cursor<'_>,
     ) {
-        let Some(spec) = self.spec(manifest, root) else { return };
-        let at = root.key("spec");
+        let Some((spec, at)) = self.spec(manifest, root) else { return };
         let action = self.action(&at.key("action"), spec.action.as_deref());
         let from = self.selectors(&at.key("from"), spec.from.as_deref(), End::From);
         let to = self.selectors(&at.key("to"), spec.to.as_deref(), End::To);

@@ -1,6 +1,6 @@
 //! A place in a document: the path in words and the position to point at.
 
-use super::{Mark, Node, Value};
+use super::{Mark, Node, Value, path};
 
 /// Walks a tree beside the typed object, so that a check of the object can say where it failed.
 /// Steps into missing parts are allowed: the position stays at the nearest part that exists.
@@ -18,7 +18,7 @@ impl<'a> Cursor<'a> {
 
     /// The value under `name`.
     pub fn key(&self, name: &str) -> Self {
-        self.step(self.node.and_then(|node| node.get(name)), key(&self.path, name))
+        self.step(self.node.and_then(|node| node.get(name)), path::key(&self.path, name))
     }
 
     /// The key `name` itself, for complaints about the key rather than its value.
@@ -37,9 +37,9 @@ impl<'a> Cursor<'a> {
         match self.node {
             Some(Node { value: Value::Seq(items), .. }) if position < items.len() => {
                 let item = &items[position];
-                self.step(Some(&item.node), index(&self.path, item.index))
+                self.step(Some(&item.node), path::index(&self.path, item.index))
             }
-            _ => self.step(None, index(&self.path, position)),
+            _ => self.step(None, path::index(&self.path, position)),
         }
     }
 
@@ -51,19 +51,4 @@ impl<'a> Cursor<'a> {
     fn step(&self, node: Option<&'a Node>, path: String) -> Self {
         Self { node, mark: node.map_or(self.mark, |node| node.mark), path }
     }
-}
-
-/// `path.name`, or `path["name"]` for a name with characters that would read as several steps.
-pub(super) fn key(path: &str, name: &str) -> String {
-    let plain = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    match (plain, path.is_empty()) {
-        (true, true) => name.to_owned(),
-        (true, false) => format!("{path}.{name}"),
-        (false, _) => format!("{path}[{name:?}]"),
-    }
-}
-
-pub(super) fn index(path: &str, index: usize) -> String {
-    format!("{path}[{index}]")
 }

@@ -8,7 +8,7 @@ use serde::de::{
     Unexpected, Visitor,
 };
 
-use super::{Entry, Item, Node, Value};
+use super::{Entry, Item, Node, Value, nearest};
 
 /// Why a tree does not have the shape of the wanted type.
 #[derive(Debug)]
@@ -76,43 +76,6 @@ impl de::Error for ShapeError {
         };
         Self::new(format!("unknown field `{field}`"), hint)
     }
-}
-
-/// The candidate at most two edits away, or equal but for case.
-pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    candidates
-        .iter()
-        .map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), *candidate))
-        .filter(|(edits, candidate)| *edits <= 2 && *edits < candidate.len())
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Edits between two words, a swap of neighbours counting as one. Long words are never near.
-fn distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 40;
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len() > LONGEST || b.len() > LONGEST {
-        return usize::MAX;
-    }
-    let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    for (j, cell) in rows[0].iter_mut().enumerate() {
-        *cell = j;
-    }
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replace.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 pub(super) struct NodeDeserializer<'a>(pub &'a Node);

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::de::{NodeDeserializer, ShapeError};
-use super::{Mark, Node, Value, cursor};
+use super::{Mark, Node, Value, path};
 use crate::limits::MAX_SHAPE_ERRORS_PER_OBJECT;
 
 /// One place where the tree does not fit the type.
@@ -45,14 +45,14 @@ pub(crate) fn decode<T: DeserializeOwned>(node: &mut Node, path: &str) -> Decode
 /// Removes what the error points at and says where it was.
 fn cut(root: &mut Node, path: &str, error: ShapeError) -> Misfit {
     let mut node = root;
-    let mut path = path.to_owned();
+    let mut at = path.to_owned();
     let mut mark = node.mark;
     let mut steps = error.steps.into_iter().rev().peekable();
     while let Some(position) = steps.next() {
         let last = steps.peek().is_none();
         match &mut node.value {
             Value::Seq(items) if position < items.len() => {
-                path = cursor::index(&path, items[position].index);
+                at = path::index(&at, items[position].index);
                 mark = items[position].node.mark;
                 if last {
                     items.remove(position);
@@ -62,7 +62,7 @@ fn cut(root: &mut Node, path: &str, error: ShapeError) -> Misfit {
             }
             Value::Map(entries) if position < entries.len() => {
                 let entry = &entries[position];
-                path = cursor::key(&path, &entry.key);
+                at = path::key(&at, &entry.key);
                 mark = if last && error.at_key { entry.key_mark } else { entry.node.mark };
                 if last {
                     entries.remove(position);
@@ -73,5 +73,5 @@ fn cut(root: &mut Node, path: &str, error: ShapeError) -> Misfit {
             _ => break,
         }
     }
-    Misfit { mark, path, message: error.message, hint: error.hint }
+    Misfit { mark, path: at, message: error.message, hint: error.hint }
 }

@@ -1,24 +1,32 @@
-//! YAML text to trees with positions, and trees to typed objects with every error at once.
+//! YAML text to trees with positions, for everything that wants to name the line it complains about.
 //!
-//! Reading goes in two steps because one serde pass stops at its first error. The parser builds a
-//! [`Node`] tree that keeps line and column; [`decode()`] runs serde over that tree, and after an
-//! error cuts off the offending part and goes on.
+//! [`documents`] and [`document`] turn text into [`Node`]s: each value with its line and column,
+//! within a [`Budget`], and with every repeated key refused. They read YAML 1.2: `on`, `yes` and `n`
+//! are texts. Tags other than the core ones and merge keys (`<<`) are errors.
+//!
+//! Typed objects are read in a second step because one serde pass stops at its first error: inside
+//! this crate serde runs over the tree, and after an error the offending part is cut off and reading
+//! goes on.
 
 mod cursor;
 mod de;
 mod decode;
+mod error;
+mod nearest;
 mod node;
 mod parse;
+pub mod path;
 
 pub(crate) use cursor::Cursor;
-pub(crate) use de::nearest;
 pub(crate) use decode::decode;
-pub(crate) use node::{Entry, Item, Node, Value};
-pub(crate) use parse::parse;
+pub use error::YamlError;
+pub use nearest::nearest;
+pub use node::{Entry, Item, Node, Value};
+pub use parse::{Budget, document, documents};
 
-/// Position of a value; both count characters from 1.
+/// Position of a value; both count characters from 1 and are 0 where there is no position.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub struct Mark {
     pub line: u64,
     pub column: u64,
 }

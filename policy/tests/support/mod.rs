@@ -9,6 +9,24 @@ use clgw_policy::{
     PeerLabels, PolicyName, PolicyTable, Selector, SourceFile, load,
 };
 
+/// A file with one object in the namespace `default`; `spec` stands in line 4.
+pub fn object(kind: &str, name: &str, spec: &str) -> String {
+    object_with(kind, &format!("name: {name}"), spec)
+}
+
+/// As [`object`] with all of its metadata, the inside of a mapping.
+pub fn object_with(kind: &str, metadata: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: clusterlink.net/v1alpha1\nkind: {kind}\nmetadata: {{{metadata}}}\n\
+         spec: {spec}\n"
+    )
+}
+
+/// One file with several objects.
+pub fn objects(texts: &[String]) -> String {
+    texts.join("---\n")
+}
+
 /// The fabric of one YAML text; warnings are fine.
 pub fn fabric(text: &str) -> Fabric {
     match load(&[SourceFile::new("fabric.yaml", text)]) {

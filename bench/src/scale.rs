@@ -1,0 +1,223 @@
+//! `scale`: what a frame costs, and a connection, as the number of open connections grows.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use clgw::sim::{App, SocketIo};
+
+use crate::chain::{Chain, IMPORTS, Setup};
+use crate::report::Report;
+
+/// Payload of one message: one frame at MTU 1500.
+const MESSAGE: usize = 1_400;
+/// Messages under way at a time: about a burst.
+const BURST: usize = 32;
+/// Connections that are opened at a time; well below the limits on half-open ones.
+const BATCH: usize = 256;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Debug, Args)]
+pub struct ScaleArgs {
+    /// Open connections, each through a tunnel of its own.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 50_000])]
+    pub connections: Vec<usize>,
+    /// Windows per setting; each gives one sample.
+    #[arg(long, default_value_t = 15)]
+    pub repetitions: usize,
+    /// Bursts in a window.
+    #[arg(long, default_value_t = 400)]
+    pub bursts: usize,
+}
+
+impl ScaleArgs {
+    pub fn shorten(&mut self) {
+        self.connections.retain(|n| *n <= 1_000);
+        self.repetitions = self.repetitions.min(5);
+        self.bursts = self.bursts.min(100);
+    }
+}
+
+/// # Errors
+/// Connections are not established, or messages not answered.
+pub fn run(args: &ScaleArgs, report: &mut Report) -> anyhow::Result<()> {
+    for &connections in &args.connections {
+        anyhow::ensure!(connections > 0, "--connections: at least one is needed");
+        measure(args, connections, report)?;
+    }
+    report.note(format!(
+        "scale: each message is {MESSAGE} bytes and is answered by as many; {BURST} are under way \
+         at a time, all on one connection (one hot) or on connections drawn at random (random). \
+         Cycles are those of gateway A's turns by its received frames: plain segments, records \
+         and acknowledgements"
+    ));
+    report.note(
+        "scale: memory is what the process grew by, divided by the connections: both gateways \
+         (4 TCP legs, 2 TLS ends) and both endpoints (2 TCP legs with rings of 4 KiB) together; \
+         rings count as far as they were touched",
+    );
+    Ok(())
+}
+
+fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow::Result<()> {
+    let mut chain = Chain::new(&Setup {
+        mtu: 1500,
+        checksum_offload: true,
+        service_kib: 32,
+        peer_kib: 32,
+        host_buffer: 4_096,
+        frames: 4_096,
+    })?;
+    for (_, port) in IMPORTS {
+        chain.server.listen(port, Box::new(|_| Box::new(Echo::default())));
+    }
+    chain.run_until("warm tunnels", PATIENCE, |c| c.counters().0.tunnels_opened > 0)?;
+    let before = resident()?;
+    let started = std::time::Instant::now();
+    let mut open: Vec<(usize, Rc<Orders>)> = Vec::with_capacity(connections);
+    while open.len() < connections {
+        let first = open.len();
+        for n in first..connections.min(first + BATCH) {
+            let orders = Rc::new(Orders::default());
+            orders.owed.set(1);
+            let (to, _) = IMPORTS[n % IMPORTS.len()];
+            let number = chain.connect(to, Box::new(Caller(Rc::clone(&orders))))?;
+            open.push((number, orders));
+        }
+        let batch: Vec<_> = open[first..].iter().map(|(_, o)| Rc::clone(o)).collect();
+        chain.run_until("opening connections", PATIENCE, |_| {
+            batch.iter().all(|o| o.answered.get() >= MESSAGE as u64)
+        })?;
+        if open.len().is_multiple_of(5_120) {
+            let seconds = started.elapsed().as_secs();
+            eprintln!("scale: {} of {connections} connections after {seconds} s", open.len());
+        }
+    }
+    let grown = resident()?.saturating_sub(before) as f64 / connections as f64;
+    let parameters = |pattern: &str| {
+        [("open connections", connections.to_string()), ("frames of", pattern.to_owned())]
+    };
+    report.add("scale", &parameters("one hot"), "memory", "bytes/connection", vec![grown]);
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    for hot in [true, false] {
+        let mut samples = Vec::new();
+        for _ in 0..args.repetitions {
+            let (before, _) = chain.meters();
+            for _ in 0..args.bursts {
+                burst(&mut chain, &open, hot, &mut random)?;
+            }
+            let spent = chain.meters().0.since(before);
+            anyhow::ensure!(spent.rx_frames > 0, "gateway A received nothing");
+            samples.push(spent.cycles as f64 / spent.rx_frames as f64);
+        }
+        let pattern = if hot { "one hot" } else { "random" };
+        report.add("scale", &parameters(pattern), "cost of a frame", "cycles", samples);
+    }
+    chain.ensure_no_loss()
+}
+
+fn burst(
+    chain: &mut Chain,
+    open: &[(usize, Rc<Orders>)],
+    hot: bool,
+    random: &mut u64,
+) -> anyhow::Result<()> {
+    let mut expected: Vec<(Rc<Orders>, u64)> = Vec::with_capacity(BURST);
+    for _ in 0..BURST {
+        // xorshift64: the choice must be quick and spread, not unpredictable.
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        let chosen = if hot { 0 } else { (*random % open.len() as u64) as usize };
+        let (number, orders) = &open[chosen];
+        orders.owed.set(orders.owed.get() + 1);
+        chain.client.nudge(*number);
+        match expected.iter_mut().find(|(o, _)| Rc::ptr_eq(o, orders)) {
+            Some((_, bytes)) => *bytes += MESSAGE as u64,
+            None => {
+                let bytes = orders.answered.get() + MESSAGE as u64;
+                expected.push((Rc::clone(orders), bytes));
+            }
+        }
+    }
+    chain.run_until("answers", PATIENCE, |_| {
+        expected.iter().all(|(orders, bytes)| orders.answered.get() >= *bytes)
+    })
+}
+
+/// Resident bytes of this process.
+fn resident() -> anyhow::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
+    let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+    Ok(pages.context("/proc/self/statm has no second number")? * 4_096)
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    /// Messages still to be sent.
+    owed: Cell<u64>,
+    /// Bytes received.
+    answered: Cell<u64>,
+}
+
+/// Sends messages when told to, and counts what comes back.
+struct Caller(Rc<Orders>);
+
+impl App for Caller {
+    fn poll(&mut self, io: &mut SocketIo<'_>) {
+        loop {
+            let n = io.recv(|bytes| bytes.len());
+            if n == 0 {
+                break;
+            }
+            self.0.answered.set(self.0.answered.get() + n as u64);
+        }
+        while self.0.owed.get() > 0 && io.send_room() >= MESSAGE {
+            let mut left = MESSAGE;
+            while left > 0 {
+                left -= io.send(|room| room.len().min(left));
+            }
+            self.0.owed.set(self.0.owed.get() - 1);
+        }
+    }
+}
+
+/// Sends back what it receives.
+#[derive(Default)]
+struct Echo {
+    owed: usize,
+}
+
+impl App for Echo {
+    fn poll(&mut self, io: &mut SocketIo<'_>) {
+        loop {
+            let read = io.recv(|bytes| bytes.len());
+            self.owed += read;
+            let owed = self.owed;
+            let sent = if owed > 0 { io.send(|room| room.len().min(owed)) } else { 0 };
+            self.owed -= sent;
+            if read == 0 && sent == 0 {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Environment;
+
+    #[test]
+    fn every_number_of_connections_is_measured() {
+        let args = ScaleArgs { connections: vec![1, 40], repetitions: 2, bursts: 3 };
+        let mut report = Report::new(Environment::capture("test".into()));
+        run(&args, &mut report).unwrap();
+        let frames: Vec<_> =
+            report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
+        assert_eq!(frames.len(), 4);
+        assert!(frames.iter().all(|m| m.samples.len() == 2 && m.summary.min > 0.0));
+    }
+}
