@@ -150,8 +150,7 @@ fn connections(to: SocketAddr, concurrency: usize, time: Duration) -> Connection
     let mut total = Connections::default();
     thread::scope(|scope| {
         let one = &one;
-        let threads: Vec<_> =
-            (0..concurrency).map(|n| scope.spawn(move || one(n as u8))).collect();
+        let threads: Vec<_> = (0..concurrency).map(|n| scope.spawn(move || one(n as u8))).collect();
         thread::sleep(time);
         over.store(true, Ordering::Relaxed);
         for thread in threads {

@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod e2e;
+mod e2e_client;
+mod e2e_config;
 mod environment;
 mod hop;
+mod netns;
 mod report;
 mod scale;
 mod tsc;
@@ -44,6 +48,11 @@ struct Common {
 enum Scenario {
     /// One gateway core in memory: Gb/s, cycles per byte, cycles per frame.
     Hop(hop::HopArgs),
+    /// Two gateways in namespaces beside HAProxy and plain forwarding. Needs root.
+    E2e(e2e::E2eArgs),
+    /// Ends of `e2e`, in their namespaces.
+    #[command(hide = true)]
+    E2ePeer(e2e_client::PeerArgs),
     /// Cycles per frame and memory per connection, from one to many open connections.
     Scale(scale::ScaleArgs),
 }
@@ -70,6 +79,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             hop::run(&args, hz, &mut report)?;
             report
         }
+        Scenario::E2e(mut args) => {
+            if short {
+                args.shorten();
+            }
+            let mut report = Report::new(Environment::capture(e2e::pinning()));
+            e2e::run(&args, &mut report)?;
+            report
+        }
+        Scenario::E2ePeer(args) => return e2e_client::run(&args),
         Scenario::Scale(mut args) => {
             if short {
                 args.shorten();

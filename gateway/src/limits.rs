@@ -53,10 +53,11 @@ pub const MIN_PATH_MTU_V4: usize = 552;
 // --- Flows --------------------------------------------------------------------------------------
 
 pub const MAX_FLOWS: usize = 1 << 20;
-/// Passive connections that have not finished their TCP handshake, per worker.
+/// Passive connections that have not finished their handshake, per worker.
 pub const MAX_HALF_OPEN: usize = 4_096;
-/// The same, from one source address.
-pub const MAX_HALF_OPEN_PER_SOURCE: usize = 1_024;
+/// The same, from one source address. Tunnels count until their TLS handshake is done, so a peer
+/// gateway needs room for `TUNNEL_MAX_CONNECTING` of each of its workers.
+pub const MAX_HALF_OPEN_PER_SOURCE: usize = 2_048;
 /// Resolution of the timer wheel.
 pub const TIMER_TICK: Duration = Duration::from_millis(1);
 /// Slots of the timer wheel; a deadline further away goes round.

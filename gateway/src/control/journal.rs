@@ -11,6 +11,10 @@ use crate::worker::Snapshot;
 /// Generations whose names can still be told.
 const REMEMBERED: usize = 8;
 
+/// Lines written in one go. A client that is refused a hundred thousand times a second must not
+/// fill the disk with it.
+const LINES_PER_TURN: usize = 50;
+
 /// Writes workers' events to the log.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -46,14 +50,21 @@ impl Journal {
         self.generations.iter().map(AsRef::as_ref).find(|s| s.generation() == number)
     }
 
-    /// Writes what has come; returns how many events that were.
-    pub fn write(&mut self) -> usize {
-        let mut n = 0;
+    /// Writes what has come, and how much was left out.
+    pub fn write(&mut self) {
+        let mut written = 0;
+        let mut left_out = 0u64;
         while let Some(event) = self.queue.pop() {
-            self.event(event);
-            n += 1;
+            if written < LINES_PER_TURN {
+                self.event(event);
+                written += 1;
+            } else {
+                left_out += 1;
+            }
         }
-        n
+        if left_out > 0 {
+            tracing::warn!(left_out, "too many events for the log; the counters have them all");
+        }
     }
 
     fn event(&self, event: Event) {
