@@ -35,8 +35,7 @@ pub fn clgw(place: Place, cpu: u16) -> (String, String) {
          addresses: [{service}/24]\n\
          - name: wan0\n  device: \"net_af_packet1,iface=wan0,{ring}\"\n  side: peer\n  \
          addresses: [{wan}/24]\n\
-         drain: {{ deadline: 2s }}\n\
-         log: {{ level: warn }}\n",
+         drain: {{ deadline: 2s }}\n",
         pid = std::process::id(),
     );
     let mut objects = vec![
