@@ -194,6 +194,7 @@ pub fn run(args: &E2eArgs, report: &mut Report) -> anyhow::Result<()> {
                 if bench.interrupt.is_set() {
                     return Err(error);
                 }
+                eprintln!("e2e:   failed: {error:#}");
                 failures.push(format!("{}: {error:#}", case.label()));
             }
         }
@@ -251,7 +252,8 @@ impl<'a> Bench<'a> {
     /// One subject from its start to its end.
     fn case(&self, case: &mut Case, failures: &mut Vec<String>) -> anyhow::Result<()> {
         let net = Net::new(case.subject.ends(), case.offloads, &self.interrupt)?;
-        let iperf = ["iperf3", "-s", "-B", "10.2.0.2", "-p", &IPERF_PORT.to_string()];
+        let iperf =
+            ["iperf3", "-s", "--forceflush", "-B", "10.2.0.2", "-p", &IPERF_PORT.to_string()];
         let mut iperf = net.spawn("iperf3-server", Place::Server, self.cpus.rest, &iperf)?;
         iperf.wait_for("Server listening", PATIENCE)?;
         let tiny = format!("10.2.0.2:{TINY_PORT}");
@@ -363,9 +365,9 @@ impl<'a> Bench<'a> {
         report.note(
             "e2e: CPU s/Gbit = user and system time of that gateway's process during the transfer, \
              by received payload. For clgw this includes a poll loop that goes on between frames \
-             (workers.idle: sleep) and the kernel's af_packet; what the kernel does in softirqs is \
-             in nobody's figure, and it carries most of the network stack of HAProxy and all of \
-             direct",
+             (workers.idle: sleep) and the kernel's af_packet. Work of softirqs, most of the \
+             kernel's network stack, counts for the process it happens to run in or, as kernels are \
+             configured, for none",
         );
         report.note(format!(
             "e2e: connections: {CONCURRENCY} at a time, each connects, sends a byte, gets a byte \

@@ -133,6 +133,11 @@ pub const GATEWAY_BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Client bytes sent ahead of OPENED; kept until then, for the next source should this one fail.
 pub const EARLY_DATA: usize = 16 * 1024;
+/// A client waits this long for a tunnel. Gateways that cannot be reached are noticed sooner; this
+/// is for many clients at once and few cores for their handshakes.
+pub const TUNNEL_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Gateways of one peer that are tried for one connection.
+pub const MAX_GATEWAYS_TRIED: usize = 8;
 /// Client connections that wait for a tunnel, per worker.
 pub const MAX_WAITING_FOR_TUNNEL: usize = 8_192;
 

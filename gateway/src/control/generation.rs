@@ -30,6 +30,9 @@ impl Resolver for SystemResolver {
 #[derive(Debug, Default)]
 pub struct Generations {
     last: u64,
+    /// The last answer for each name: a resolver that fails for a moment must not take away what
+    /// works.
+    resolved: HashMap<Box<str>, Vec<IpAddr>>,
     gateways: HashMap<(Arc<str>, SocketAddr), GatewayId>,
     imports: HashMap<(Box<str>, Box<str>), ImportSlot>,
 }
@@ -57,21 +60,26 @@ impl Generations {
         let table =
             PolicyTable::compile(&material.fabric, &local, self.last, &PeerLabels::default());
 
-        let mut resolve = |host: &Host, port: u16, what: &dyn Fn() -> String| match host {
-            Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
-            Host::Dns(name) => match resolver.addresses(name) {
+        let resolved = &mut self.resolved;
+        let mut resolve = |host: &Host, port: u16, what: &dyn Fn() -> String| {
+            let name = match host {
+                Host::Ip(ip) => return vec![SocketAddr::new(*ip, port)],
+                Host::Dns(name) => name,
+            };
+            let failure = match resolver.addresses(name) {
                 Ok(found) if !found.is_empty() => {
-                    found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+                    resolved.insert(name.clone(), found);
+                    None
                 }
-                Ok(_) => {
-                    warnings.push(format!("{}: {name} has no address", what()));
-                    Vec::new()
-                }
-                Err(e) => {
-                    warnings.push(format!("{}: {name} does not resolve: {e}", what()));
-                    Vec::new()
-                }
-            },
+                Ok(_) => Some("has no address".to_owned()),
+                Err(e) => Some(format!("does not resolve: {e}")),
+            };
+            let known = resolved.get(name).map_or(&[][..], Vec::as_slice);
+            if let Some(failure) = failure {
+                let kept = if known.is_empty() { "" } else { "; its last addresses are kept" };
+                warnings.push(format!("{}: {name} {failure}{kept}", what()));
+            }
+            known.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
         };
         let services: Vec<Vec<SocketAddr>> = table
             .exports()

@@ -16,6 +16,9 @@ const SPINS: u32 = 200;
 const SLEEP_MIN: Duration = Duration::from_micros(10);
 const SLEEP_MAX: Duration = Duration::from_micros(50);
 
+/// How often a draining worker says how far it is.
+const REPORT: Duration = Duration::from_millis(5);
+
 /// What the control thread wants of all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -30,8 +33,8 @@ pub(super) enum Order {
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     order: AtomicU8,
-    /// Forwarded connections left, over all draining workers.
-    pub forwarded: AtomicUsize,
+    /// Connections that are not finished, over all draining workers.
+    pub unfinished: AtomicUsize,
     /// Workers that have begun to drain.
     pub draining: AtomicUsize,
 }
@@ -61,6 +64,7 @@ pub(super) fn run<P: FrameIo, H: HandshakeExecutor>(
     let mut sleep = SLEEP_MIN;
     let mut draining = false;
     let mut reported = 0;
+    let mut report_at = Instant::ZERO;
     let mut now = clock.now();
     loop {
         match orders.get() {
@@ -68,24 +72,18 @@ pub(super) fn run<P: FrameIo, H: HandshakeExecutor>(
             Order::Drain if !draining => {
                 draining = true;
                 worker.drain();
-                reported = worker.forwarded();
-                orders.forwarded.fetch_add(reported, Ordering::AcqRel);
+                reported = report(&worker, orders, reported);
                 orders.draining.fetch_add(1, Ordering::AcqRel);
             }
-            Order::Drain => {}
-            Order::Stop => {
-                let cut = worker.forwarded();
-                worker.cut();
-                return cut;
+            Order::Drain => {
+                if now >= report_at {
+                    report_at = now + REPORT;
+                    reported = report(&worker, orders, reported);
+                }
             }
+            Order::Stop => return worker.cut(),
         }
         let turn = worker.poll(now);
-        if draining && worker.forwarded() != reported {
-            // Only ever falls: a draining worker takes nothing new.
-            let left = worker.forwarded();
-            orders.forwarded.fetch_sub(reported.saturating_sub(left), Ordering::AcqRel);
-            reported = reported.min(left);
-        }
         let next = clock.now();
         if turn.busy {
             worker.add_busy(next.as_nanos() - now.as_nanos());
@@ -103,6 +101,17 @@ pub(super) fn run<P: FrameIo, H: HandshakeExecutor>(
         }
         now = next;
     }
+}
+
+/// Corrects the sum over all workers by what changed here; returns what this worker now adds to it.
+fn report<P: FrameIo, H: HandshakeExecutor>(
+    worker: &Worker<P, H>,
+    orders: &Orders,
+    before: usize,
+) -> usize {
+    let left = worker.unfinished();
+    orders.unfinished.fetch_add(left.wrapping_sub(before), Ordering::AcqRel);
+    left
 }
 
 fn wait(now: Instant, next: Option<Instant>, most: Duration) {

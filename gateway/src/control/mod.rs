@@ -181,7 +181,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
             }
             (Level::Drain, Some(drain)) => {
                 let begun = orders.draining.load(Ordering::Acquire) == threads.len();
-                let left = orders.forwarded.load(Ordering::Acquire);
+                let left = orders.unfinished.load(Ordering::Acquire);
                 if (begun && left == 0) || drain.expired(now) {
                     break;
                 }

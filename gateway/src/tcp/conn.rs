@@ -30,6 +30,10 @@ pub struct TcpConn {
     pub(super) profile: ProfileId,
     /// Acknowledgement number of the last segment sent: what the other side should send next.
     pub(super) acknowledged: Option<u32>,
+    /// Both directions ended in order. The engine forgets it together with its state.
+    pub(super) finished: bool,
+    /// In TIME-WAIT the last acknowledgement has gone out.
+    pub(super) last_ack_sent: bool,
 }
 
 impl std::fmt::Debug for TcpConn {
@@ -53,7 +57,14 @@ impl TcpConn {
         );
         let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
         let handle = set.add(socket);
-        Self { set, handle, profile: ProfileId::default(), acknowledged: None }
+        Self {
+            set,
+            handle,
+            profile: ProfileId::default(),
+            acknowledged: None,
+            finished: false,
+            last_ack_sent: false,
+        }
     }
 
     /// Options that the engine forgets, or keeps from the last connection, when a socket is used
@@ -61,6 +72,8 @@ impl TcpConn {
     pub(super) fn prepare(&mut self, profile: ProfileId) {
         self.profile = profile;
         self.acknowledged = None;
+        self.finished = false;
+        self.last_ack_sent = false;
         let s = self.socket_mut();
         s.set_nagle_enabled(false);
         s.set_ack_delay(Some(SmolDuration::from_micros(ACK_DELAY.as_micros() as u64)));
@@ -111,13 +124,20 @@ impl TcpConn {
     pub fn recv_finished(&self) -> bool {
         let s = self.socket();
         !s.can_recv()
-            && matches!(
-                s.state(),
-                tcp::State::CloseWait
-                    | tcp::State::LastAck
-                    | tcp::State::Closing
-                    | tcp::State::TimeWait
-            )
+            && (self.finished
+                || matches!(
+                    s.state(),
+                    tcp::State::CloseWait
+                        | tcp::State::LastAck
+                        | tcp::State::Closing
+                        | tcp::State::TimeWait
+                ))
+    }
+
+    /// TIME-WAIT with bytes that nobody has taken yet. The engine would throw them away at the end
+    /// of its TIME-WAIT, so it is not asked any more once everything is said.
+    pub(super) fn rests(&self) -> bool {
+        self.last_ack_sent && self.state() == TcpState::Finished && self.recv_len() > 0
     }
 
     /// Lends the longest contiguous run of received bytes; `f` returns how many it has taken.

@@ -14,7 +14,7 @@ use smoltcp::wire::{HardwareAddress, IpEndpoint};
 use super::conn::TcpConn;
 use super::duplicate;
 use super::isn::{IsnSecret, seed_for};
-use super::{SegmentSink, TcpState};
+use super::{ACK_DELAY, SegmentSink, TcpState};
 use crate::time::Instant;
 
 /// What segments of a connection look like.
@@ -152,7 +152,12 @@ impl TcpEngine {
         budget: usize,
         sink: &mut impl SegmentSink,
     ) -> (TcpEvent, bool) {
+        if conn.rests() {
+            return (TcpEvent::None, false);
+        }
         let before = conn.socket().state();
+        let last_ack = before == smol::State::TimeWait;
+        let now = if last_ack { now + ACK_DELAY } else { now };
         let iface = &mut self.profiles[usize::from(conn.profile.0)].1;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let TcpConn { set, acknowledged, .. } = conn;
@@ -172,6 +177,7 @@ impl TcpEngine {
             Err(_) => (TcpEvent::Fault, false),
             Ok(more) => {
                 let after = conn.socket().state();
+                conn.last_ack_sent |= last_ack && !more;
                 let event = match (before, after) {
                     (smol::State::Closed | smol::State::TimeWait, _) => TcpEvent::None,
                     (_, smol::State::Closed) => TcpEvent::TimedOut,
@@ -185,6 +191,9 @@ impl TcpEngine {
     /// When the connection needs [`TcpEngine::output`] again; `None` while it only waits for the
     /// other side. A time in the past means now.
     pub fn deadline(&mut self, conn: &TcpConn, now: Instant) -> Option<Instant> {
+        if conn.rests() {
+            return None;
+        }
         let iface = &mut self.profiles[usize::from(conn.profile.0)].1;
         catch_unwind(AssertUnwindSafe(|| iface.poll_at(smol_time(now), &conn.set)))
             .ok()?
@@ -234,7 +243,7 @@ fn input(
     if before == after {
         return TcpEvent::None;
     }
-    match (before, after) {
+    let event = match (before, after) {
         (smol::State::LastAck, smol::State::Closed) | (_, smol::State::TimeWait) => {
             TcpEvent::Finished
         }
@@ -245,7 +254,9 @@ fn input(
         (smol::State::SynSent, smol::State::SynReceived) => TcpEvent::None,
         (smol::State::SynSent | smol::State::SynReceived, _) => TcpEvent::Established,
         _ => TcpEvent::None,
-    }
+    };
+    conn.finished |= event == TcpEvent::Finished;
+    event
 }
 
 fn interface(profile: Profile, seed: u64, now: Instant) -> Interface {

@@ -93,6 +93,8 @@ reasons! {
         PeerPolicyDenied => "peer_policy_denied",
         ExportNotFound => "export_not_found",
         NoSource => "no_source",
+        /// The client's attributes do not fit into an OPEN.
+        AttributesTooLong => "attributes_too_long",
         PeerUnreachable => "peer_unreachable",
         PeerReset => "peer_reset",
         TunnelLost => "tunnel_lost",

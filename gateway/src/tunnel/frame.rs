@@ -1,9 +1,9 @@
 //! Frames of the native protocol (ALPN [`super::ALPN`]), inside TLS application data.
 //!
 //! A TLS record holds whole frames, one or more; a frame never spans records. So a receiver
-//! parses a record where it was decrypted and keeps nothing between records. DATA is alone in
-//! its record and OPEN is the last frame of its record, because both may have to wait for the
-//! service; control frames may share one.
+//! parses a record where it was decrypted and keeps nothing between records. DATA and OPEN are
+//! alone in their records: the one may have to wait for the service, the other for the end of the
+//! stream before. Control frames may share one.
 //!
 //! ```text
 //!  0        1        2                 4

@@ -98,6 +98,16 @@ pub enum Stopped {
     Closed,
 }
 
+/// What became of an OPEN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenSent {
+    Sent,
+    /// The send ring is too full: take another tunnel.
+    NoRoom,
+    /// Names and attributes do not fit into one record, on this tunnel or any other.
+    TooLong,
+}
+
 /// Control frames that wait for room.
 #[derive(Debug, Default)]
 struct Outbox {
@@ -140,10 +150,10 @@ impl Tunnel {
 
     // --- what this side says --------------------------------------------------------------------
 
-    /// Sends OPEN. `Ok(false)` if the send ring has no room for it: take another tunnel.
+    /// Sends OPEN.
     ///
     /// # Errors
-    /// The record layer cannot seal, or the attributes do not fit into one record.
+    /// The record layer cannot seal.
     pub fn send_open<'s>(
         &mut self,
         tcp: &mut TcpConn,
@@ -151,19 +161,19 @@ impl Tunnel {
         namespace: &str,
         name: &str,
         attributes: impl ExactSizeIterator<Item = (&'s str, &'s str)>,
-    ) -> Result<bool, TunnelError> {
+    ) -> Result<OpenSent, TunnelError> {
         if !self.flush(tcp, scratch)? || tcp.send_room() < TLS_MAX_RECORD {
-            return Ok(false);
+            return Ok(OpenSent::NoRoom);
         }
         let plain = &mut scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TLS_MAX_PLAINTEXT];
         let mut writer = FrameWriter::new(plain);
         if writer.open(namespace, name, attributes).is_err() {
-            return Err(TunnelError::Frame(FrameError::Payload(2)));
+            return Ok(OpenSent::TooLong);
         }
         let len = writer.len();
         self.seal_scratch(tcp, scratch, len)?;
         self.session.sent_open();
-        Ok(true)
+        Ok(OpenSent::Sent)
     }
 
     /// Sends up to `data.len()` bytes ahead of OPENED, copying them; returns how many went.
@@ -411,7 +421,7 @@ fn open_one(
         let alone = plain.len() == whole && rest.is_empty();
         match frame {
             Frame::Data(_) if !alone => return Err(FrameError::Payload(5).into()),
-            Frame::Open(_) if !rest.is_empty() => return Err(FrameError::Payload(2).into()),
+            Frame::Open(_) if !alone => return Err(FrameError::Payload(2).into()),
             _ => {}
         }
         let incoming = session.receive(frame)?;

@@ -4,21 +4,29 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use clgw_policy::{ImportId, LbScheme, Selection};
 
 use super::Worker;
 use super::conn::{Client, ClientState, Failure, Leg, Phase, TunnelLeg};
 use super::snapshot::GatewayId;
 use crate::flow::FlowId;
-use crate::limits::{
-    CONNECT_TIMEOUT, EARLY_DATA, MAX_WAITING_FOR_TUNNEL, OPEN_TIMEOUT, TLS_HANDSHAKE_TIMEOUT,
-};
+use crate::limits::{EARLY_DATA, MAX_WAITING_FOR_TUNNEL, OPEN_TIMEOUT, TUNNEL_WAIT_TIMEOUT};
 use crate::port::FrameIo;
 use crate::relay::Permit;
 use crate::tcp::TcpEvent;
 use crate::telemetry::{CloseReason, Event};
 use crate::tls::HandshakeExecutor;
-use crate::tunnel::{RefuseReason, Role};
+use crate::tunnel::{OpenSent, RefuseReason, Role};
+
+/// What became of the attempt to open a stream on a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    Sent,
+    NotOnThisTunnel,
+    /// No tunnel would do; the client has been told.
+    ClientFailed,
+}
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn new_client(&self, import: ImportId, address: SocketAddr) -> Client {
@@ -34,6 +42,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             selection: Selection::new(scheme, sources),
             source: 0,
             permit: None,
+            tried: ArrayVec::new(),
             tunnel: None,
             early: 0,
             failure: None,
@@ -86,13 +95,19 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
     }
 
-    /// Walks the sources of the import (ClusterLink's order, see [`Selection`]) to the first that
-    /// policy allows and that a tunnel can be had to, or is being made to.
+    /// Walks the gateways of the chosen source, then the sources of the import (ClusterLink's
+    /// order, see [`Selection`]), to the first that policy allows and that a tunnel can be had to,
+    /// or is being made to.
     pub(super) fn next_source(&mut self, id: FlowId) {
         loop {
+            if self.try_gateways(id) {
+                return;
+            }
             let random = self.random();
             let now = self.now;
             let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+            client.permit = None;
+            client.tried.clear();
             let Some(snapshot) = client.snapshot.clone() else { return };
             let Some(import) = snapshot.table.import(client.import) else {
                 return self.refuse_client(id);
@@ -125,7 +140,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                         peer_policy: None,
                     });
                     self.counters.policy_denied += 1;
-                    continue;
                 }
                 Ok(permit) => {
                     client.permit = Some(permit);
@@ -133,35 +147,64 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                     self.counters.policy_allowed += 1;
                 }
             }
-            let gateways = snapshot.gateways_of(import.sources[source].peer);
-            if gateways.iter().any(|g| self.open_on_idle(g.id, id)) {
-                self.counters.tunnels_reused += 1;
-                return;
+        }
+    }
+
+    /// Takes a tunnel to a gateway of the client's source, or waits for one. `false` if there is
+    /// no permitted source, or no gateway of it left to try.
+    fn try_gateways(&mut self, id: FlowId) -> bool {
+        let now = self.now;
+        let Some(client) = self.conns.get(id).and_then(|c| c.client()) else { return true };
+        let (Some(_), Some(snapshot)) = (&client.permit, client.snapshot.clone()) else {
+            return false;
+        };
+        let Some(source) =
+            snapshot.table.import(client.import).and_then(|i| i.sources.get(client.source))
+        else {
+            return false;
+        };
+        let tried = client.tried.clone();
+        let gateways =
+            || snapshot.gateways_of(source.peer).iter().filter(|g| !tried.contains(&g.id));
+        for gateway in gateways() {
+            match self.open_on_idle(gateway.id, id) {
+                Opening::NotOnThisTunnel => {}
+                Opening::Sent => {
+                    self.counters.tunnels_reused += 1;
+                    return true;
+                }
+                Opening::ClientFailed => return true,
             }
-            // The gateway with the shortest queue among those that did not just fail.
-            let best = gateways
-                .iter()
-                .filter_map(|g| {
-                    let pool = self.pools.get(g.id.0 as usize)?.as_ref()?;
-                    Some((!pool.reachable(now), pool.waiting.len(), g.id))
-                })
-                .min_by_key(|(failed, waiting, _)| (*failed, *waiting));
-            if let Some((_, waiting, gateway)) = best
-                && waiting < MAX_WAITING_FOR_TUNNEL
-            {
-                return self.wait_for_tunnel(id, gateway);
+        }
+        // One that works before one that failed lately, and that before one that just failed;
+        // among equals the shortest queue.
+        let best = gateways()
+            .filter_map(|g| {
+                let pool = self.pools.get(g.id.0 as usize)?.as_ref()?;
+                Some(((!pool.reachable(now), !pool.healthy(), pool.waiting.len()), g.id))
+            })
+            .min_by_key(|(rank, _)| *rank);
+        match best {
+            Some(((_, _, waiting), gateway)) if waiting < MAX_WAITING_FOR_TUNNEL => {
+                self.wait_for_tunnel(id, gateway);
+                true
             }
-            let reason =
-                if best.is_some() { CloseReason::Overload } else { CloseReason::PeerUnreachable };
-            if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) {
-                client.failure = Some(reason.into());
+            _ => {
+                let reason = match best {
+                    Some(_) => CloseReason::Overload,
+                    None => CloseReason::PeerUnreachable,
+                };
+                if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) {
+                    client.failure.get_or_insert_with(|| reason.into());
+                }
+                false
             }
         }
     }
 
     fn wait_for_tunnel(&mut self, id: FlowId, gateway: GatewayId) {
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.deadline = Some(self.now + CONNECT_TIMEOUT + TLS_HANDSHAKE_TIMEOUT);
+            conn.deadline = Some(self.now + TUNNEL_WAIT_TIMEOUT);
             if let Some(client) = conn.client_mut() {
                 client.state = ClientState::Waiting(gateway);
             }
@@ -173,15 +216,38 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.fill_pool(gateway);
     }
 
-    /// This source cannot be used; the next one is tried.
+    /// It did not work out: with another gateway of the source if the gateway was the reason, else
+    /// with the next source.
     pub(super) fn source_failed(&mut self, id: FlowId, failure: Failure) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(client) = conn.client() else { return };
+        let gateway = match client.state {
+            ClientState::Waiting(gateway) => Some(gateway),
+            _ => client
+                .tunnel
+                .and_then(|t| self.conns.get(t))
+                .and_then(|c| c.tunnel())
+                .and_then(|l| l.gateway),
+        };
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.deadline = None;
         let Some(client) = conn.client_mut() else { return };
+        let gateways_fault = matches!(
+            failure.reason,
+            CloseReason::PeerUnreachable
+                | CloseReason::PeerReset
+                | CloseReason::TunnelLost
+                | CloseReason::TcpTimeout
+                | CloseReason::Draining
+                | CloseReason::Overload
+        );
+        let again = gateways_fault && gateway.is_some_and(|g| client.tried.try_push(g).is_ok());
+        if !again {
+            client.permit = None;
+        }
         client.failure = Some(failure);
         client.tunnel = None;
         client.early = 0;
-        client.permit = None;
         client.state = ClientState::SourceFailed;
         self.wake_id(id);
     }
@@ -215,38 +281,50 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             self.report(Event::ClientClosed { address, reason });
         }
         if let Some(tunnel) = tunnel {
-            self.break_stream(tunnel);
+            self.break_stream(tunnel, Some(id));
         }
     }
 
     // --- streams ------------------------------------------------------------------------------------
 
     /// Opens a stream for client `id` on an idle tunnel to `gateway`, if there is one.
-    fn open_on_idle(&mut self, gateway: GatewayId, id: FlowId) -> bool {
+    fn open_on_idle(&mut self, gateway: GatewayId, id: FlowId) -> Opening {
         while let Some(tunnel) = self.pool_mut(gateway).and_then(|p| p.idle.pop()) {
-            let usable = self.conns.get(tunnel).is_some_and(|c| c.is_idle_tunnel());
-            if usable && self.open_stream(tunnel, id) {
-                return true;
+            if !self.conns.get(tunnel).is_some_and(|c| c.is_idle_tunnel()) {
+                continue;
+            }
+            let opening = self.open_stream(tunnel, id);
+            if opening != Opening::Sent
+                && self.conns.get(tunnel).is_some_and(|c| c.is_idle_tunnel())
+                && let Some(pool) = self.pool_mut(gateway)
+            {
+                pool.idle.push(tunnel);
+                return opening;
+            }
+            if opening == Opening::Sent {
+                return opening;
             }
         }
-        false
+        Opening::NotOnThisTunnel
     }
 
-    /// Sends OPEN for client `id` on `tunnel`. `false` if that tunnel cannot take it.
-    pub(super) fn open_stream(&mut self, tunnel: FlowId, id: FlowId) -> bool {
-        let Some((t, c)) = self.conns.get2_mut(tunnel, id) else { return false };
+    /// Sends OPEN for client `id` on `tunnel`.
+    pub(super) fn open_stream(&mut self, tunnel: FlowId, id: FlowId) -> Opening {
+        let Some((t, c)) = self.conns.get2_mut(tunnel, id) else {
+            return Opening::NotOnThisTunnel;
+        };
         let (Leg::Tunnel(leg), Leg::Client(client)) = (&mut t.leg, &mut c.leg) else {
-            return false;
+            return Opening::NotOnThisTunnel;
         };
         let (Phase::Up(up), Some(snapshot), Some(_)) =
             (&mut leg.phase, &client.snapshot, &client.permit)
         else {
-            return false;
+            return Opening::NotOnThisTunnel;
         };
         let table = &snapshot.table;
         let Some(source) = table.import(client.import).and_then(|i| i.sources.get(client.source))
         else {
-            return false;
+            return Opening::NotOnThisTunnel;
         };
         let attributes = table.source_attributes(client.client).iter().map(|(k, v)| (&**k, &**v));
         let sent = up.send_open(
@@ -257,12 +335,16 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             attributes,
         );
         match sent {
-            Ok(true) => {}
-            Ok(false) => return false,
+            Ok(OpenSent::Sent) => {}
+            Ok(OpenSent::NoRoom) => return Opening::NotOnThisTunnel,
+            Ok(OpenSent::TooLong) => {
+                self.source_failed(id, CloseReason::AttributesTooLong.into());
+                return Opening::ClientFailed;
+            }
             Err(e) => {
                 let reason = e.reason();
                 self.lose_tunnel(tunnel, reason, Some(&e));
-                return false;
+                return Opening::NotOnThisTunnel;
             }
         }
         leg.partner = Some(id);
@@ -275,7 +357,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.touch(tunnel);
         self.touch(id);
         self.send_early(id, tunnel);
-        true
+        Opening::Sent
     }
 
     /// Sends the client's first bytes right behind OPEN. They stay in its receive ring until
@@ -337,11 +419,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.source_failed(id, Failure { reason, policy: None, peer_policy });
     }
 
-    /// The tunnel under a client is gone. As long as the exporter cannot have passed a byte on,
-    /// another source is tried; after that the client has to know.
-    ///
-    /// Early bytes whose segments were not acknowledged were not seen by the exporter's stack,
-    /// which acknowledges what it has taken in the same turn as it forwards it.
+    /// The tunnel under a client is gone. As long as the exporter cannot have passed a byte on
+    /// (`untouched`: none was sent), another gateway or source is tried; after that the client has
+    /// to know, because only it knows whether its request may be made twice.
     pub(super) fn client_lost_tunnel(&mut self, id: FlowId, reason: CloseReason, untouched: bool) {
         let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
         match client.state {

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use clgw_policy::{ClientId, ImportId, PolicyId, Selection};
 
 use super::snapshot::{GatewayId, Snapshot};
 use crate::flow::FlowId;
+use crate::limits::MAX_GATEWAYS_TRIED;
 use crate::net::{FlowKey, NeighbourId};
 use crate::relay::Permit;
 use crate::tcp::{TcpConn, TcpEvent};
@@ -25,14 +27,19 @@ pub(super) struct Conn {
     pub leg: Leg,
     /// What TCP reported and the leg has not looked at.
     pub event: TcpEvent,
-    /// The earliest wheel entry that is outstanding.
+    /// The earliest wheel entry that counts; others that fire before it are stale.
     pub timer: Option<Instant>,
+    /// A later wheel entry, which counts once `timer` has fired. Without it each early timer would
+    /// leave a late one behind for ever.
+    pub backstop: Option<Instant>,
     /// When the leg wants to be run even if nothing arrives.
     pub deadline: Option<Instant>,
     /// Stands in the ready list.
     pub ready: bool,
     /// Stands in the list of those whose port was full.
     pub blocked: bool,
+    /// Since when the address of its next hop is missing.
+    pub unresolved_since: Option<Instant>,
     /// Counted as half-open: its TCP handshake, and for a tunnel its TLS handshake, is not done.
     pub half_open: bool,
     /// The leg has no more business; the connection stays until TCP is done.
@@ -63,7 +70,10 @@ pub(super) struct Client {
     pub snapshot: Option<Arc<Snapshot>>,
     pub selection: Selection,
     pub source: usize,
+    /// Of `source`.
     pub permit: Option<Permit>,
+    /// Gateways of `source` that did not work out.
+    pub tried: ArrayVec<GatewayId, MAX_GATEWAYS_TRIED>,
     pub tunnel: Option<FlowId>,
     /// Bytes at the front of the receive ring that went out ahead of OPENED.
     pub early: usize,
@@ -117,8 +127,10 @@ pub(super) struct TunnelLeg {
     pub partner: Option<FlowId>,
     /// Sealed bytes sent behind OPEN, ahead of OPENED.
     pub early_sealed: usize,
-    /// Since when it is idle, or when it was last heard of while idle.
+    /// Since when it is idle.
     pub idle_since: Instant,
+    /// When the last PONG came.
+    pub heard: Instant,
     /// PING sent at.
     pub ping: Option<Instant>,
 }
@@ -148,6 +160,7 @@ impl TunnelLeg {
             partner: None,
             early_sealed: 0,
             idle_since: now,
+            heard: now,
             ping: None,
         }
     }

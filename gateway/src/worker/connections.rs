@@ -7,12 +7,15 @@ use rand::Rng;
 
 use super::Worker;
 use super::conn::{Conn, Leg, Phase};
-use crate::flow::FlowId;
-use crate::limits::{CONNECT_TIMEOUT, OUTPUT_BURST, TCP_CLOSING_TIMEOUT};
+use crate::flow::{FlowId, TimerWheel};
+use crate::limits::{
+    CONNECT_TIMEOUT, NEIGHBOUR_RETRY, OUTPUT_BURST, TCP_CLOSING_TIMEOUT, TCP_USER_TIMEOUT,
+};
 use crate::net::{FlowKey, Resolve};
 use crate::port::FrameIo;
 use crate::tcp::{ACK_DELAY, SegmentSink, TcpEvent, TcpState};
 use crate::telemetry::{CloseReason, Event};
+use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
@@ -62,19 +65,28 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 leg,
                 event: TcpEvent::None,
                 timer: None,
+                backstop: None,
                 deadline: Some(self.now + CONNECT_TIMEOUT),
                 ready: false,
                 blocked: false,
+                unresolved_since: None,
                 half_open: false,
                 over: false,
                 fin_seq: 0,
             };
             let Some(id) = self.insert(conn) else { return Err(CloseReason::Overload) };
-            self.forwarded += usize::from(!is_tunnel);
             self.touch(id);
             return Ok(id);
         }
         Err(CloseReason::NoRoute)
+    }
+
+    /// Whether some port on that side has an address and a route towards `remote`.
+    pub(super) fn reaches(&self, peers: bool, remote: SocketAddr) -> bool {
+        self.ports
+            .iter()
+            .filter(|p| if peers { p.side.is_peer() } else { p.side.is_service() })
+            .any(|p| p.stack.source_for(remote.ip()).is_some())
     }
 
     pub(super) fn insert(&mut self, conn: Conn) -> Option<FlowId> {
@@ -176,16 +188,17 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let mut sink = self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
         if sink.l2.is_none() {
-            if !self.resolve_again(id) {
-                self.set_timer(id);
-                return;
-            }
-            return self.wake_id(id);
+            return self.await_next_hop(id);
         }
+        conn.unresolved_since = None;
         // A connection that ends owes the last acknowledgement now, not after the delay.
         let at = if conn.over { self.now + ACK_DELAY } else { self.now };
         let (event, more) = self.engine.output(&mut conn.tcp, at, OUTPUT_BURST, &mut sink);
         let port_full = !sink.ready();
+        if event == TcpEvent::Fault && conn.over {
+            // It can say nothing more; to ask it again would only fail again.
+            return self.remove(id);
+        }
         if event != TcpEvent::None {
             conn.note(event);
             Self::wake(&mut self.ready, id, conn);
@@ -206,42 +219,59 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     /// The next hop's address is not known, or not any more: entries that nothing was sent to for
-    /// long are forgotten. `true` if it is known now; else the connection waits for it, or is gone.
-    fn resolve_again(&mut self, id: FlowId) -> bool {
-        let Some(conn) = self.conns.get_mut(id) else { return false };
+    /// long are forgotten. TCP is not asked meanwhile, so its time-out is kept here.
+    fn await_next_hop(&mut self, id: FlowId) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.over && !conn.tcp.may_send() {
             // Nobody can be told.
-            self.remove(id);
-            return false;
+            return self.remove(id);
+        }
+        let first = conn.unresolved_since.is_none();
+        let since = *conn.unresolved_since.get_or_insert(now);
+        if now.since(since) >= TCP_USER_TIMEOUT {
+            conn.unresolved_since = None;
+            conn.tcp.abort();
+            conn.note(TcpEvent::TimedOut);
+            return Self::wake(&mut self.ready, id, conn);
         }
         let (stack, mut tx) = self.ports[usize::from(conn.port)].split();
         let remote = conn.key.remote.into();
-        match stack.resolve(self.now, remote, &mut tx, &mut self.counters) {
+        match stack.resolve(now, remote, &mut tx, &mut self.counters) {
             Resolve::Ready(neighbour) => {
                 conn.neighbour = neighbour;
-                true
+                return Self::wake(&mut self.ready, id, conn);
             }
             Resolve::Pending(neighbour) => {
-                conn.neighbour = neighbour;
-                let waiting = (conn.port, neighbour, id);
-                if !self.unresolved.contains(&waiting) {
-                    self.unresolved.push(waiting);
+                if first || conn.neighbour != neighbour {
+                    self.unresolved.push((conn.port, neighbour, id));
                 }
-                false
+                conn.neighbour = neighbour;
             }
-            // TCP tries again until its own time is up.
-            Resolve::NoRoute | Resolve::TableFull => false,
+            Resolve::NoRoute | Resolve::TableFull => {}
+        }
+        let again = now + NEIGHBOUR_RETRY;
+        let at = conn.deadline.map_or(again, |d| d.min(again));
+        Self::arm(&mut self.wheel, id, conn, at);
+    }
+
+    fn set_timer(&mut self, id: FlowId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let tcp = self.engine.deadline(&conn.tcp, self.now);
+        if let Some(at) = [tcp, conn.deadline].into_iter().flatten().min() {
+            Self::arm(&mut self.wheel, id, conn, at);
         }
     }
 
-    pub(super) fn set_timer(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let tcp = self.engine.deadline(&conn.tcp, self.now);
-        let Some(at) = [tcp, conn.deadline].into_iter().flatten().min() else { return };
-        // Lazy: an earlier entry fires first and finds the new deadline then.
+    /// Sees to it that the connection is run at `at`. Lazy: an earlier entry fires first and finds
+    /// the later deadline then.
+    pub(super) fn arm(wheel: &mut TimerWheel<FlowId>, id: FlowId, conn: &mut Conn, at: Instant) {
         if conn.timer.is_none_or(|t| at < t) {
+            if let Some(later) = conn.timer {
+                conn.backstop.get_or_insert(later);
+            }
             conn.timer = Some(at);
-            self.wheel.insert(at, id);
+            wheel.insert(at, id);
         }
     }
 
@@ -271,9 +301,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         conn.over = true;
         conn.deadline = linger.then(|| self.now + TCP_CLOSING_TIMEOUT);
         self.counters.close(reason);
-        if !matches!(conn.leg, Leg::Tunnel(_)) {
-            self.forwarded -= 1;
-        }
         self.touch(id);
     }
 

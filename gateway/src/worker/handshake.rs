@@ -62,11 +62,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             Err(Job { work: Work::Step { handshake, .. }, .. }) => {
                 // A handshake that has begun is worth finishing: try again in a moment.
                 *state = Some(handshake);
-                let at = now + TIMER_TICK;
-                if conn.timer.is_none_or(|t| at < t) {
-                    conn.timer = Some(at);
-                    self.wheel.insert(at, id);
-                }
+                Self::arm(&mut self.wheel, id, conn, now + TIMER_TICK);
             }
             Err(_) => self.lose_tunnel(id, CloseReason::Overload, None),
         }
@@ -154,7 +150,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             None => self.counters.tunnels_accepted += 1,
         }
         self.report(Event::TunnelUp { peer: remote, name, resumed });
-        if self.draining {
+        if self.draining && gateway.is_none() {
             return self.retire(id);
         }
         self.tunnel_idle(id);

@@ -42,8 +42,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                     self.frame(usize::from(port), frame, false);
                 }
                 Some(Message::Neighbour { port, ip, mac }) => {
-                    if let Some(port) = self.ports.get_mut(usize::from(port)) {
+                    let p = usize::from(port);
+                    if let Some(port) = self.ports.get_mut(p) {
                         port.stack.learn(self.now, ip, mac, &mut self.neighbour_events);
+                        self.take_neighbour_events(p);
                     }
                 }
             }
@@ -64,6 +66,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             Ingress::Neighbour { ip, mac } => {
                 // The answer may have been for a question of a sibling.
                 port.stack.learn(self.now, ip, mac, &mut self.neighbour_events);
+                self.take_neighbour_events(p);
                 let lost = self.inboxes.tell_others(self.config.id, p as u8, ip, mac);
                 for _ in 0..lost {
                     self.counters.drop_frame(DropReason::InboxFull);
@@ -186,7 +189,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 self.peer_conns.take(),
             ),
         };
-        let is_client = matches!(leg, Leg::Client(_));
         let conn = Conn {
             tcp,
             key: packet.key,
@@ -195,9 +197,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             leg,
             event: TcpEvent::None,
             timer: None,
+            backstop: None,
             deadline: Some(self.now + TCP_HANDSHAKE_TIMEOUT),
             ready: false,
             blocked: false,
+            unresolved_since: None,
             half_open: true,
             over: false,
             fin_seq: 0,
@@ -207,7 +211,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             self.counters.drop_frame(DropReason::FlowLimit);
             return;
         };
-        self.forwarded += usize::from(is_client);
         let Some(conn) = self.conns.get_mut(id) else { return };
         let port = &mut self.ports[p];
         let profile = port.profile;

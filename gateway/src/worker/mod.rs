@@ -28,7 +28,7 @@ use rand::{Rng, SeedableRng};
 pub use inbox::{Inboxes, Message};
 pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot};
 
-use self::conn::Conn;
+use self::conn::{Conn, Leg};
 use self::pool::Pool;
 use self::ports::Port;
 use crate::flow::{
@@ -37,7 +37,7 @@ use crate::flow::{
 use crate::limits::{CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
-use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent};
+use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
 use crate::telemetry::{CloseReason, Counters, EventQueue, Published};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
@@ -129,8 +129,6 @@ pub struct Worker<P: FrameIo, H> {
     pool_tick: Instant,
     scratch: Scratch,
     draining: bool,
-    /// Client and service legs that are not over.
-    forwarded: usize,
 }
 
 impl<P: FrameIo, H> std::fmt::Debug for Worker<P, H> {
@@ -207,7 +205,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             pool_tick: Instant::ZERO,
             scratch: Scratch::default(),
             draining: false,
-            forwarded: 0,
         };
         worker.adopt_snapshot();
         for port in &mut worker.ports {
@@ -272,6 +269,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.conns.len()
     }
 
+    /// Timers that are set, stale ones included.
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// The ports, for the owner of a simulated wire.
     pub fn ports_mut(&mut self) -> impl Iterator<Item = &mut P> {
         self.ports.iter_mut().map(|p| &mut p.io)
@@ -285,24 +287,38 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
     }
 
-    /// After [`Worker::drain`]: forwarded connections that are still open.
-    pub fn forwarded(&self) -> usize {
-        self.forwarded
+    /// Connections that still have something to say: forwarded ones that are open or whose last
+    /// bytes are not acknowledged, and tunnels with bytes on the way. Looks at all of them.
+    pub fn unfinished(&self) -> usize {
+        self.conns
+            .iter()
+            .filter(|(_, c)| match c.leg {
+                Leg::Tunnel(_) => c.tcp.send_queue() > 0,
+                Leg::Client(_) | Leg::Service(_) => !c.over || c.tcp.send_queue() > 0,
+            })
+            .count()
     }
 
-    /// Ends everything: forwarded connections by RST, counted as `drain_deadline`.
-    pub fn cut(&mut self) {
+    /// Ends everything: forwarded connections by RST, counted as `drain_deadline`. Returns how many
+    /// of them were cut off.
+    pub fn cut(&mut self) -> usize {
         let all: Vec<FlowId> = self.conns.iter().map(|(id, _)| id).collect();
+        let mut cut = 0;
         for id in all {
-            let reason = match self.conns.get(id) {
-                Some(c) if !c.over && c.tunnel().is_none() => CloseReason::DrainDeadline,
-                _ => CloseReason::Draining,
+            let Some(conn) = self.conns.get(id) else { continue };
+            let reason = match conn.leg {
+                Leg::Tunnel(_) => CloseReason::Draining,
+                Leg::Client(_) | Leg::Service(_) => {
+                    cut += usize::from(!conn.over || conn.tcp.send_queue() > 0);
+                    CloseReason::DrainDeadline
+                }
             };
             self.abort(id, reason);
             self.flush_touched();
         }
         self.transmit();
         self.publish();
+        cut
     }
 
     // --- timers and neighbours --------------------------------------------------------------------
@@ -312,10 +328,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.wheel.advance(self.now, &mut |id| due.push(id));
         let any = !self.due.is_empty();
         while let Some(id) = self.due.pop() {
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.timer = None;
-                Self::wake(&mut self.ready, id, conn);
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            if conn.timer.is_some_and(|t| t > self.now) {
+                continue;
             }
+            conn.timer = conn.backstop.take().filter(|t| *t > self.now);
+            Self::wake(&mut self.ready, id, conn);
         }
         any
     }
@@ -326,9 +344,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             if stack.next_deadline().is_some_and(|d| d <= self.now) {
                 stack.poll(self.now, &mut tx, &mut self.neighbour_events);
             }
-            while let Some(event) = self.neighbour_events.pop() {
-                self.neighbour_event(p as u8, event);
-            }
+            self.take_neighbour_events(p);
+        }
+    }
+
+    /// Acts on what the stack of port `p` has just found out.
+    fn take_neighbour_events(&mut self, p: usize) {
+        while let Some(event) = self.neighbour_events.pop() {
+            self.neighbour_event(p as u8, event);
         }
     }
 
@@ -343,7 +366,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 return true;
             }
             if let Some(conn) = conns.get_mut(*id) {
-                if failed {
+                conn.unresolved_since = None;
+                // An established connection outlives a router that is silent for a moment.
+                if failed && conn.tcp.state() == TcpState::Opening {
                     conn.tcp.abort();
                     conn.note(TcpEvent::TimedOut);
                 }

@@ -41,6 +41,11 @@ impl Pool {
         self.failures == 0 || self.retry_at <= now
     }
 
+    /// The last attempt to bring a tunnel up did not fail.
+    pub fn healthy(&self) -> bool {
+        self.failures == 0
+    }
+
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }

@@ -136,7 +136,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 self.retire(id);
                 return false;
             }
-            None if age >= TUNNEL_PING_INTERVAL => {
+            None if now.since(leg.idle_since.max(leg.heard)) >= TUNNEL_PING_INTERVAL => {
                 if let Phase::Up(up) = &mut leg.phase {
                     leg.ping = Some(now);
                     up.ping(now.as_nanos());

@@ -61,12 +61,13 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             OpenDecision::Allowed { export, permit } => (export, permit),
         };
         self.counters.policy_allowed += 1;
-        let Some(&address) = self.snapshot.service_of(export).first() else {
+        let addresses = self.snapshot.service_of(export);
+        let Some(&address) = addresses.iter().find(|a| self.reaches(false, **a)) else {
             let reason = RefuseReason::ServiceUnreachable;
             return self.refuse_stream(tunnel, reason, Some(export), None);
         };
-        let leg = Leg::Service(Service { tunnel, permit, connected: false, ended: false });
-        match self.connect(false, address, leg) {
+        let service = Service { tunnel, permit, connected: false, ended: false };
+        match self.connect(false, address, Leg::Service(service)) {
             Ok(service) => {
                 if let Some(leg) = self.conns.get_mut(tunnel).and_then(|c| c.tunnel_mut()) {
                     leg.partner = Some(service);
@@ -160,7 +161,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                     self.refuse_stream(tunnel, refusal, None, None);
                 }
             }
-            _ => self.break_stream(tunnel),
+            _ => self.break_stream(tunnel, Some(id)),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Established tunnels: moving streams over them, acting on their frames, taking them down.
 
+use super::client::Opening;
 use super::conn::{ClientState, Leg, Phase};
 use super::service::{OpenDecision, decide_open};
 use super::snapshot::Snapshot;
 use super::{Conn, Worker};
 use crate::flow::FlowId;
-use crate::limits::{HANDSHAKE_QUEUE, RELAY_BUDGET, TCP_CLOSING_TIMEOUT};
+use crate::limits::{HANDSHAKE_QUEUE, OPEN_TIMEOUT, RELAY_BUDGET, TCP_CLOSING_TIMEOUT};
 use crate::port::FrameIo;
 use crate::relay::{self, Permit};
 use crate::tcp::{TcpConn, TcpEvent};
@@ -99,6 +100,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 self.lose_tunnel(id, CloseReason::HandshakeTimeout, None);
             }
             Phase::Handshake { .. } => self.step_handshake(id),
+            Phase::Up(up) if expired && leg.partner.is_none() && !up.session().is_idle() => {
+                self.lose_tunnel(id, CloseReason::TunnelLost, None);
+            }
             Phase::Up(_) => self.drive(id),
             Phase::Connecting | Phase::Closing => {}
         }
@@ -200,6 +204,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 }
                 service = Some((permit, service_tcp));
             }
+            if up.session().is_idle() {
+                // Both ends are said now. The next stream must not meet this one's leg.
+                return Ok(Some(Stopped::Paused));
+            }
         }
         let peer = std::mem::take(&mut up.peer);
         let mut upcalls = StreamUp {
@@ -228,7 +236,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             && let Some(leg) = self.conns.get_mut(id).and_then(|c| c.tunnel_mut())
         {
             leg.ping = None;
-            leg.idle_since = self.now;
+            leg.heard = self.now;
         }
         if let Some(decision) = seen.open {
             self.opened_by_peer(id, decision);
@@ -240,13 +248,13 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             self.wake_id(client);
         }
         if let Some((reason, policy)) = seen.refused {
-            self.break_stream(id);
+            self.break_stream(id, partner);
             if let Some(client) = partner {
                 self.stream_refused(client, reason, policy);
             }
         }
         if seen.reset {
-            self.break_stream(id);
+            self.break_stream(id, partner);
             if let Some(partner) = partner {
                 self.partner_reset(partner);
             }
@@ -281,7 +289,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if !up.session().is_idle() {
             return;
         }
-        let Some(partner) = leg.partner.take() else { return };
+        let Some(partner) = leg.partner.take() else {
+            // A broken-off stream that has run out: the tunnel is free again.
+            if conn.deadline.take().is_some() {
+                leg.idle_since = self.now;
+                self.tunnel_idle(id);
+            }
+            return;
+        };
         leg.idle_since = self.now;
         if let Some(client) = self.conns.get_mut(partner).and_then(|c| c.client_mut()) {
             client.tunnel = None;
@@ -292,12 +307,15 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.tunnel_idle(id);
     }
 
-    /// This side's service leg is gone: tell the other gateway, by RESET if that is still
-    /// possible, else by ending the tunnel.
-    pub(super) fn break_stream(&mut self, id: FlowId) {
+    /// The service leg `from` of this side is gone: tell the other gateway, by RESET if that is
+    /// still possible, else by ending the tunnel.
+    pub(super) fn break_stream(&mut self, id: FlowId, from: Option<FlowId>) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
+        if leg.partner != from {
+            return;
+        }
         leg.partner = None;
         leg.idle_since = now;
         let Phase::Up(up) = &mut leg.phase else { return };
@@ -309,6 +327,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             let idle = up.session().is_idle();
             if let Err(e) = up.flush(&mut conn.tcp, &mut self.scratch) {
                 return self.lose_tunnel(id, e.reason(), Some(&e));
+            }
+            if !idle {
+                // The other side's end stands behind what it sent before, which may stay unread.
+                conn.deadline = Some(now + OPEN_TIMEOUT);
             }
             Self::wake(&mut self.ready, id, conn);
             if idle {
@@ -332,25 +354,29 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if !conn.is_idle_tunnel() {
             return;
         }
-        if self.draining {
-            return self.retire(id);
-        }
         while let Some(client) = self.pool_mut(gateway).and_then(|p| p.waiting.pop_front()) {
             let waits = self.conns.get(client).is_some_and(|c| {
                 !c.over && c.client().is_some_and(|c| c.state == ClientState::Waiting(gateway))
             });
-            if waits {
-                if self.open_stream(id, client) {
-                    return;
+            if !waits {
+                continue;
+            }
+            match self.open_stream(id, client) {
+                Opening::Sent => return,
+                Opening::ClientFailed => {}
+                Opening::NotOnThisTunnel => {
+                    if let Some(pool) = self.pool_mut(gateway) {
+                        pool.waiting.push_front(client);
+                    }
+                    break;
                 }
-                if let Some(pool) = self.pool_mut(gateway) {
-                    pool.waiting.push_front(client);
-                }
-                break;
             }
         }
         if !self.conns.get(id).is_some_and(Conn::is_idle_tunnel) {
             return;
+        }
+        if self.draining {
+            return self.retire(id);
         }
         let max_idle = self.config.max_idle_tunnels;
         let Some(pool) = self.pool_mut(gateway) else { return };
@@ -411,13 +437,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if conn.over {
             return;
         }
-        let unacknowledged = conn.tcp.send_queue();
         let remote = conn.key.remote_addr();
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
         let partner = leg.partner.take();
         let was_up = matches!(leg.phase, Phase::Up(_));
         let gateway = leg.gateway;
-        let untouched = unacknowledged >= leg.early_sealed;
+        let untouched = leg.early_sealed == 0;
         let keep_alert = match &mut leg.phase {
             Phase::Up(up) => {
                 // A fatal alert says why, if the record layer has one.

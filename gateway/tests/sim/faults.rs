@@ -164,7 +164,7 @@ fn draining_finishes_what_is_open_and_takes_nothing_new() {
     run(&mut world, 60, |_| open.borrow().complete(&client));
     assert_eq!(late.borrow().received, 0);
     run(&mut world, 60, |w| {
-        w.gateways[A].workers[0].forwarded() == 0 && w.gateways[B].workers[0].forwarded() == 0
+        w.gateways[A].workers[0].unfinished() == 0 && w.gateways[B].workers[0].unfinished() == 0
     });
     // Tunnels were said good-bye to: nothing was lost or reset.
     world.run_for(Duration::from_secs(1));
@@ -311,4 +311,102 @@ fn syn(n: u32, to: [u8; 6]) -> Vec<u8> {
         &checksums,
     );
     frame
+}
+
+/// The service has said everything and is gone, and its last bytes still wait for a slow wire when
+/// the client ends its direction: they arrive, and the end behind them.
+#[test]
+fn an_answer_outlives_its_service() {
+    let wan = LinkConfig { delay: Duration::from_millis(20), ..LinkConfig::CLEAN };
+    for (send, client_ends_late) in [(400_000, true), (400_000, false), (3_000_000, true)] {
+        let mut world = Sites { wan, ..Sites::default() }.build();
+        let server = Script::new(send, 0);
+        let _served = serve(&mut world, server);
+        let client = Script { send_last: client_ends_late, ..Script::new(0, send) };
+        let watch = connect(&mut world, WEB, client.clone());
+        run(&mut world, 120, |_| watch.borrow().closed || watch.borrow().complete(&client));
+        assert!(watch.borrow().complete(&client), "{watch:?} {}", describe(&world));
+        run(&mut world, 30, |w| w.hosts[CLIENT].connections() == 0);
+        assert_at_rest(&mut world);
+    }
+}
+
+/// A reader that pauses for longer than TIME-WAIT loses nothing either.
+#[test]
+fn a_pause_before_the_last_bytes_loses_none() {
+    let mut world = Sites::default().build();
+    let size = 600_000;
+    let _served = serve(&mut world, Script::new(size, 0));
+    let gate = std::rc::Rc::new(std::cell::Cell::new(10_000));
+    let (mut app, watch) = Scripted::new(Script::new(0, size));
+    app.gate = Some(gate.clone());
+    let to = WEB.parse().unwrap();
+    let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
+    let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app));
+    world.run_for(Duration::from_secs(40));
+    assert_eq!(watch.borrow().received, 10_000);
+    gate.set(u64::MAX);
+    world.hosts[CLIENT].nudge(connection);
+    run(&mut world, 30, |_| {
+        watch.borrow().closed || watch.borrow().complete(&Script::new(0, size))
+    });
+    assert!(watch.borrow().complete(&Script::new(0, size)), "{watch:?} {}", describe(&world));
+}
+
+/// Timers that are no longer needed do not pile up, however long a connection lives.
+#[test]
+fn timers_of_a_long_connection_do_not_pile_up() {
+    let mut world = Sites::default().build();
+    let _served = serve(&mut world, Script::new(0, 1_000_000));
+    let gate = std::rc::Rc::new(std::cell::Cell::new(0));
+    let (mut app, watch) = Scripted::new(Script::new(1_000_000, 0));
+    app.send_gate = Some(gate.clone());
+    let to = WEB.parse().unwrap();
+    let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
+    let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app));
+    for n in 1..=2_000 {
+        gate.set(n * 10);
+        world.hosts[CLIENT].nudge(connection);
+        world.run_for(Duration::from_millis(30));
+    }
+    assert_eq!(watch.borrow().sent, 20_000);
+    for g in [A, B] {
+        let timers = world.gateways[g].workers[0].timers();
+        let connections = world.gateways[g].workers[0].connections();
+        assert!(timers <= 6 * connections, "{timers} timers for {connections} connections");
+    }
+}
+
+/// A drain is not over before the last bytes have been acknowledged.
+#[test]
+fn draining_waits_for_bytes_on_the_wire() {
+    let wan = LinkConfig { delay: Duration::from_millis(100), ..LinkConfig::CLEAN };
+    let mut world = Sites { wan, ..Sites::default() }.build();
+    let served = serve(&mut world, Script::new(150_000, 0));
+    let client = Script::new(0, 150_000);
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 10, |w| !served.borrow().is_empty() && w.hosts[SERVER].connections() == 0);
+    assert!(!watch.borrow().finished, "the answer is still on its way");
+    world.gateways[B].workers[0].drain();
+    run(&mut world, 30, |w| w.gateways[B].workers[0].unfinished() == 0);
+    assert_eq!(world.gateways[B].workers[0].cut(), 0);
+    run(&mut world, 30, |_| watch.borrow().complete(&client));
+}
+
+/// One of the peer's gateways is dead: its clients go to the other one, and none is refused.
+#[test]
+fn a_dead_gateway_of_a_peer_refuses_nobody() {
+    let objects_a = OBJECTS_A.replace(
+        "gateways: [{ host: GATEWAY_B, port: 4443 }]",
+        "gateways: [{ host: 192.0.2.99, port: 4443 }, { host: GATEWAY_B, port: 4443 }]",
+    );
+    let mut world = Sites { objects_a, ..Sites::default() }.build();
+    let (client, server) = (Script::new(100, 100), Script::new(100, 100));
+    let _served = serve(&mut world, server);
+    for _ in 0..30 {
+        let watches: Vec<_> = (0..5).map(|_| connect(&mut world, WEB, client.clone())).collect();
+        run(&mut world, 30, |_| watches.iter().all(|w| w.borrow().complete(&client)));
+        world.run_for(Duration::from_millis(700));
+    }
+    assert_eq!(refusals(&world, A), []);
 }

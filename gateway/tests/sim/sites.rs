@@ -1,6 +1,6 @@
 //! Two sites, a client and a server: `client - gateway A - gateway B - server`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -264,12 +264,22 @@ pub fn pattern(seed: u64, at: u64) -> u8 {
 pub struct Scripted {
     pub script: Script,
     pub progress: Watch,
+    /// Reads up to this many bytes in all; moved from outside.
+    pub gate: Option<Rc<Cell<u64>>>,
+    /// The same for what is sent.
+    pub send_gate: Option<Rc<Cell<u64>>>,
 }
 
 impl Scripted {
-    pub fn boxed(script: Script) -> (Box<dyn App>, Watch) {
+    pub fn new(script: Script) -> (Self, Watch) {
         let progress = Watch::default();
-        (Box::new(Self { script, progress: Rc::clone(&progress) }), progress)
+        let app = Self { script, progress: Rc::clone(&progress), gate: None, send_gate: None };
+        (app, progress)
+    }
+
+    pub fn boxed(script: Script) -> (Box<dyn App>, Watch) {
+        let (app, progress) = Self::new(script);
+        (Box::new(app), progress)
     }
 }
 
@@ -282,7 +292,8 @@ impl App for Scripted {
             p.established_at = io.now.as_nanos();
         }
         loop {
-            let (at, most) = (p.received, s.read_limit - p.received);
+            let limit = self.gate.as_ref().map_or(s.read_limit, |g| g.get());
+            let (at, most) = (p.received, limit - p.received);
             let mut wrong = false;
             let n = io.recv(|bytes| {
                 let n = (bytes.len() as u64).min(most) as usize;
@@ -307,7 +318,8 @@ impl App for Scripted {
         p.finished |= io.recv_finished();
         if !s.send_last || p.finished {
             while p.sent < s.send {
-                let (at, left) = (p.sent, s.send - p.sent);
+                let limit = self.send_gate.as_ref().map_or(s.send, |g| g.get().min(s.send));
+                let (at, left) = (p.sent, limit - p.sent);
                 let n = io.send(|room| {
                     let n = (room.len() as u64).min(left) as usize;
                     for (i, b) in room[..n].iter_mut().enumerate() {
@@ -418,7 +430,7 @@ pub fn describe(world: &World) -> String {
 #[track_caller]
 pub fn assert_at_rest(world: &mut World) {
     let rested = world.run_until(Duration::from_secs(30), |w| {
-        w.gateways.iter().all(|g| g.workers.iter().all(|worker| worker.forwarded() == 0))
+        w.gateways.iter().all(|g| g.workers.iter().all(|worker| worker.unfinished() == 0))
     });
     assert!(rested, "connections are left: {}", describe(world));
     // Idle tunnels ping now and then: wait for a moment without any frame.
