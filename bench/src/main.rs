@@ -74,7 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             if short {
                 args.shorten();
             }
-            let mut report = Report::new(Environment::capture(pin(cpu)?));
+            let mut report = pinned(cpu)?;
             let hz = report.environment.tsc_hz;
             hop::run(&args, hz, &mut report)?;
             report
@@ -92,7 +92,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             if short {
                 args.shorten();
             }
-            let mut report = Report::new(Environment::capture(pin(cpu)?));
+            let mut report = pinned(cpu)?;
             scale::run(&args, &mut report)?;
             report
         }
@@ -104,10 +104,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Binds this thread to a CPU; returns the words for the report.
-fn pin(cpu: Option<u16>) -> anyhow::Result<String> {
+/// Binds this thread to a CPU. The environment is looked at before: afterwards there seems to be
+/// one CPU only.
+fn pinned(cpu: Option<u16>) -> anyhow::Result<Report> {
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
     let cpu = cpu.unwrap_or(u16::try_from(last).unwrap_or(0));
+    let report = Report::new(Environment::capture(format!("one thread on CPU {cpu}")));
     dpdk_bindings::pin_current_thread(cpu).context("--cpu")?;
-    Ok(format!("one thread on CPU {cpu}"))
+    Ok(report)
 }
