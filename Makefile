@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone prints it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build deny packages clean
+.PHONY: help demo test check build bench soak fuzz deny packages clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,19 @@ check: ## The quick part of it: format, lints, unit tests (no root)
 build: ## The gateway, optimised: target/release/clgw
 	@.ci/packages
 	cargo build --locked --release -p clgw
+
+bench: ## The measurements of bench/README.md, about ten minutes (root)
+	@.ci/packages
+	cargo build --locked --release -p clgw -p clgw-bench
+	target/release/clgw-bench hop
+	target/release/clgw-bench scale --connections 1,1000,20000
+	target/release/clgw-bench e2e
+
+soak: ## Simulated sites on bad wires, SEEDS of them (default 300); `make test` runs a few
+	CLGW_SEEDS=$${SEEDS:-300} cargo test --locked --release -p clgw --test sim -- --nocapture wire wan
+
+fuzz: ## Property tests of all parsers and tables with CASES cases each (default 20000)
+	PROPTEST_CASES=$${CASES:-20000} cargo test --locked --release --workspace --lib
 
 deny: ## Licences, sources and duplicates of all dependencies; installs cargo-deny (minutes)
 	@.ci/deny

@@ -8,9 +8,10 @@ use clgw::telemetry::{CloseReason, DropReason};
 
 use crate::sites::*;
 
-/// Several connections over bad wires, for each seed.
-fn over_bad_wires(wan: LinkConfig, lan: LinkConfig, seeds: std::ops::Range<u64>) {
-    for seed in seeds {
+/// Several connections over bad wires, for each of `count` seeds, or of CLGW_SEEDS if that is set.
+fn over_bad_wires(wan: LinkConfig, lan: LinkConfig, first: u64, count: u64) {
+    let count = std::env::var("CLGW_SEEDS").map_or(count, |n| n.parse().unwrap());
+    for seed in first..first + count {
         let mut world = Sites { seed, wan, lan, ..Sites::default() }.build();
         let (client, server) = (Script::new(30_000, 60_000), Script::new(60_000, 30_000));
         let served = serve(&mut world, server.clone());
@@ -33,13 +34,13 @@ fn loss_and_reordering_on_the_wan() {
         duplicate: 0.01,
         corrupt: 0.0,
     };
-    over_bad_wires(wan, LinkConfig::CLEAN, 0..10);
+    over_bad_wires(wan, LinkConfig::CLEAN, 0, 10);
 }
 
 #[test]
 fn loss_and_corruption_on_every_wire() {
     let bad = LinkConfig { loss: 0.005, corrupt: 0.005, duplicate: 0.005, ..LinkConfig::CLEAN };
-    over_bad_wires(bad, bad, 100..106);
+    over_bad_wires(bad, bad, 100_000, 6);
 }
 
 #[test]
