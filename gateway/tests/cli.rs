@@ -138,8 +138,8 @@ fn check_reports_configuration_objects_and_certificates_in_one_go() {
     let text = bad(&site, 3, &["check", "--config", "gateway.yaml"]);
     assert!(text.contains("workers.idle: unknown value \"snooze\""), "{text}");
     assert!(text.contains("objects/peers.yaml:"), "{text}");
-    assert!(text.contains("key.pem: "), "{text}");
-    assert!(text.contains("errors found"), "{text}");
+    assert!(text.contains("--> key.pem\n"), "{text}");
+    assert!(text.contains("3 errors and 2 warnings found"), "{text}");
 }
 
 #[test]
@@ -162,7 +162,10 @@ fn a_missing_or_broken_configuration_ends_run_and_check_with_3() {
     fs::write(dir.path().join("bad.yaml"), "peer: [").unwrap();
     for command in ["run", "check"] {
         let text = bad(dir.path(), 3, &[command, "--config", "none.yaml"]);
-        assert!(text.contains("none.yaml: error: cannot be read"), "{text}");
+        assert!(
+            text.contains("error: cannot be read") && text.contains("--> none.yaml\n"),
+            "{text}"
+        );
         let text = bad(dir.path(), 3, &[command, "--config", "bad.yaml"]);
         assert!(text.contains("bad.yaml:1:") && text.contains("not readable as YAML"), "{text}");
     }

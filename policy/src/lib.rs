@@ -16,9 +16,11 @@
 pub mod attributes;
 pub mod balance;
 mod bits;
+pub mod client;
 mod compile;
 pub mod decide;
 pub mod diagnostic;
+pub mod explain;
 pub mod fabric;
 mod index;
 pub mod limits;
@@ -31,8 +33,10 @@ pub mod validate;
 pub mod yaml;
 
 pub use balance::{LbScheme, RoundRobin, Selection};
+pub use client::{Client, ClientError, Description};
 pub use decide::{Decision, Side, Tier, Verdict};
 pub use diagnostic::{Diagnostic, Severity, SourceFile};
+pub use explain::{ExplainError, Explainer, Explanation};
 pub use fabric::{
     AccessPolicy, Action, Export, Fabric, FabricError, Gateway, Host, Import, ImportSource, Labels,
     LocalPeer, ObjectName, Peer, PeerLabels, PolicyName, Workload,

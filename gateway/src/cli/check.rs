@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// The gateway.yaml to check.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+    /// Print one JSON document with every finding instead.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -26,6 +29,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let identity = loaded.tls.as_ref().and_then(|t| control::identity(t, &mut findings));
     if let Some(config) = &loaded.config {
         control::check_together(config, fabric.as_ref(), identity.as_ref(), &mut findings);
+    }
+    if args.json {
+        let complete = loaded.config.is_some() && fabric.is_some() && identity.is_some();
+        let mut document = output::findings_json(&findings);
+        let valid = complete && output::counts(&findings).0 == 0;
+        document.insert("valid".to_owned(), valid.into());
+        output::json(&document.into());
+        return if valid { ExitCode::Ok } else { ExitCode::Configuration };
     }
     output::diagnostics(&findings);
     match (loaded.config, fabric, identity) {

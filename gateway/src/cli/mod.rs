@@ -5,6 +5,7 @@ mod create;
 mod logging;
 mod output;
 mod run;
+mod snippet;
 mod version;
 
 use clap::{Parser, Subcommand};

@@ -4,6 +4,9 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use clgw_policy::{Diagnostic, Severity};
+use serde_json::{Map, Value, json};
+
+use super::snippet::Painter;
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
@@ -26,22 +29,58 @@ pub(super) fn error(text: impl Display) {
         writeln!(io::stderr(), "{}", paint(Severity::Error, &format!("error: {text}"), colour()));
 }
 
-/// One finding after the other to stderr, and a count of the errors at the end.
+/// One finding after the other to stderr, as compilers draw them, and the counts at the end.
 pub(super) fn diagnostics(list: &[Diagnostic]) {
     let colour = colour();
+    let mut painter = Painter::new(colour);
     let mut out = io::stderr().lock();
-    for diagnostic in list {
-        let _ = writeln!(out, "{}", paint(diagnostic.severity, &diagnostic.to_string(), colour));
+    for finding in list {
+        let _ = writeln!(out, "{}\n", painter.paint(finding));
     }
+    let (errors, warnings) = counts(list);
+    let said = |count: usize, word: &str| {
+        (count > 0).then(|| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
+    };
+    let found: Vec<String> =
+        [said(errors, "error"), said(warnings, "warning")].into_iter().flatten().collect();
+    let worst = if errors > 0 { Severity::Error } else { Severity::Warning };
+    if !found.is_empty() {
+        let text = format!("{worst}: {} found", found.join(" and "));
+        let _ = writeln!(out, "{}", paint(worst, &text, colour));
+    }
+}
+
+/// Errors and warnings among `list`.
+pub(super) fn counts(list: &[Diagnostic]) -> (usize, usize) {
     let errors = list.iter().filter(|d| d.severity == Severity::Error).count();
-    if errors > 0 {
-        let plural = if errors == 1 { "" } else { "s" };
-        let _ = writeln!(
-            out,
-            "{}",
-            paint(Severity::Error, &format!("error: {errors} error{plural} found"), colour)
-        );
-    }
+    (errors, list.len() - errors)
+}
+
+/// The findings for machines: `findings`, and their counts as `errors` and `warnings`. 0 as line and
+/// column means the whole file; field and hint may be empty.
+pub(super) fn findings_json(list: &[Diagnostic]) -> Map<String, Value> {
+    let (errors, warnings) = counts(list);
+    let finding = |d: &Diagnostic| {
+        json!({
+            "severity": d.severity.to_string(),
+            "file": d.file,
+            "line": d.line,
+            "column": d.column,
+            "field": d.field,
+            "message": d.message,
+            "hint": d.hint,
+        })
+    };
+    let mut document = Map::new();
+    document.insert("errors".to_owned(), errors.into());
+    document.insert("warnings".to_owned(), warnings.into());
+    document.insert("findings".to_owned(), list.iter().map(finding).collect());
+    document
+}
+
+/// One JSON document to stdout.
+pub(super) fn json(document: &Value) {
+    line(format_args!("{document:#}"));
 }
 
 /// The word of the severity in colour, the rest as it is.

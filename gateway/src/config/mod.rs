@@ -331,7 +331,10 @@ fn whole_file(file: &Path, message: String, hint: &str) -> Diagnostic {
 }
 
 /// The text of a configuration or object file of at most [`limits::MAX_CONFIG_FILE`] bytes.
-fn read_text(file: &Path) -> Result<String, Box<Diagnostic>> {
+///
+/// # Errors
+/// When it cannot be read, is longer, or is no UTF-8: a diagnostic of that file.
+pub fn read_text(file: &Path) -> Result<String, Box<Diagnostic>> {
     let unreadable = |error: std::io::Error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => {

@@ -1,6 +1,8 @@
 //! Short ways to say fabrics and questions.
 #![allow(dead_code)] // Every test file uses another part.
 
+pub mod generated;
+
 use std::net::IpAddr;
 
 use clgw_policy::reference::{Outcome, Reference};
