@@ -175,7 +175,7 @@ impl Description {
     /// Adds the workload to a fabric, without an address: it takes none from anybody. The name
     /// cannot stand in a file, and equal descriptions have the same.
     pub fn enlist(&self, fabric: &mut Fabric) -> ObjectName {
-        let name = ObjectName::new(self.namespace.clone(), format!("<{self}>"));
+        let name = self.workload_name();
         fabric.put_workload(Workload {
             name: name.clone(),
             labels: self.labels.clone(),
@@ -183,6 +183,12 @@ impl Description {
             addresses: Vec::new(),
         });
         name
+    }
+
+    /// The name under which [`Self::enlist`] adds it.
+    #[must_use]
+    pub fn workload_name(&self) -> ObjectName {
+        ObjectName::new(self.namespace.clone(), format!("<{self}>"))
     }
 
     /// What its peer would send about it. None when no peer is named.

@@ -40,6 +40,31 @@ impl Explanation {
     pub fn matched(&self) -> impl Iterator<Item = &Considered> {
         self.stages.iter().flat_map(|stage| &stage.policies).filter(|policy| policy.matches())
     }
+
+    /// The explanation without the policies that did not match, but for the `closest` ones that
+    /// would have turned the verdict: those with the fewest requirements unmet. Of tables with many
+    /// policies, this is what a person wants to read.
+    #[must_use]
+    pub fn reduced(mut self, closest: usize) -> Self {
+        let turning = match self.outcome.verdict {
+            Verdict::Allow => Action::Deny,
+            Verdict::Deny => Action::Allow,
+        };
+        let mut near: Vec<(usize, PolicyName)> = self
+            .stages
+            .iter()
+            .filter(|stage| stage.action == turning)
+            .flat_map(|stage| &stage.policies)
+            .filter(|policy| !policy.matches() && !policy.dry_run)
+            .map(|policy| (policy.unmet(), policy.name.clone()))
+            .collect();
+        near.sort();
+        near.truncate(closest);
+        for stage in &mut self.stages {
+            stage.policies.retain(|p| p.matches() || near.iter().any(|(_, name)| *name == p.name));
+        }
+        self
+    }
 }
 
 /// Whether policies could be asked at all.
@@ -91,6 +116,19 @@ impl Considered {
     #[must_use]
     pub fn matches(&self) -> bool {
         matches!(self.from, SideMatch::Element(_)) && matches!(self.to, SideMatch::Element(_))
+    }
+
+    /// Requirements that do not hold, on both sides together, each side by its nearest element.
+    #[must_use]
+    pub fn unmet(&self) -> usize {
+        let side = |side: &SideMatch| match side {
+            SideMatch::Element(_) => 0,
+            SideMatch::Nothing(unmet) => {
+                let of = |element| unmet.iter().filter(|u| u.element == element).count();
+                unmet.iter().map(|u| of(u.element)).min().unwrap_or_default()
+            }
+        };
+        side(&self.from) + side(&self.to)
     }
 }
 

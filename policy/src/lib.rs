@@ -13,13 +13,17 @@
 //! words and the reachability of peers are parameters.
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 pub mod attributes;
 pub mod balance;
 mod bits;
 pub mod client;
 mod compile;
+pub mod connection;
 pub mod decide;
 pub mod diagnostic;
+pub mod diff;
+pub mod expect;
 pub mod explain;
 pub mod fabric;
 mod index;

@@ -3,6 +3,8 @@
 //! All requirements must hold; none at all hold for everything, even for no attributes. `In` and
 //! `Exists` need the key; `NotIn` and `DoesNotExist` hold when it is absent.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::attributes::Attributes;
@@ -136,6 +138,17 @@ impl Requirement {
     }
 }
 
+impl fmt::Display for Requirement {
+    /// `key In [a, b]`; operators without values stand alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.key, self.operator.as_str())?;
+        if self.operator.takes_values() {
+            write!(f, " [{}]", self.values.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
 /// A conjunction of requirements.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
@@ -184,5 +197,19 @@ impl Selector {
         self.requirements
             .iter()
             .all(|requirement| requirement.holds(attributes.get(requirement.key()).map(|v| &**v)))
+    }
+}
+
+impl fmt::Display for Selector {
+    /// The requirements with `and` between them; `everything` without any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requirements.is_empty() {
+            return f.write_str("everything");
+        }
+        for (index, requirement) in self.requirements.iter().enumerate() {
+            let and = if index > 0 { " and " } else { "" };
+            write!(f, "{and}{requirement}")?;
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod create;
 mod logging;
 mod output;
+mod policy;
 mod run;
 mod snippet;
 mod version;
@@ -15,7 +16,8 @@ use crate::lifecycle::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything went well
-  1  something failed while running, or a file could not be written
+  1  something failed while running, or a file could not be written; of `clgw policy`: denied,
+     a test failed, decisions changed
   2  the command line is wrong
   3  gateway.yaml, the objects or the certificates are invalid
   4  the machine lacks something: hugepages, a device, a capability, a free file prefix
@@ -35,6 +37,8 @@ enum Command {
     Run(run::Args),
     /// Check configuration, objects and certificates without starting anything.
     Check(check::Args),
+    /// Ask the policies: check them, explain a decision, test a table of them, compare two states.
+    Policy(policy::Args),
     /// Make the certificates of a fabric and its peers.
     Create(create::Args),
     /// Print the versions of the program and of what it was built with.
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Create(args) => create::run(&args),
         Command::Version => version::run(),
     }

@@ -38,16 +38,23 @@ pub(super) fn diagnostics(list: &[Diagnostic]) {
         let _ = writeln!(out, "{}\n", painter.paint(finding));
     }
     let (errors, warnings) = counts(list);
-    let said = |count: usize, word: &str| {
-        (count > 0).then(|| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
-    };
-    let found: Vec<String> =
-        [said(errors, "error"), said(warnings, "warning")].into_iter().flatten().collect();
+    let said = [(errors, "error"), (warnings, "warning")].into_iter();
+    let found: Vec<String> = said.filter(|(n, _)| *n > 0).map(|(n, word)| count(n, word)).collect();
     let worst = if errors > 0 { Severity::Error } else { Severity::Warning };
     if !found.is_empty() {
         let text = format!("{worst}: {} found", found.join(" and "));
         let _ = writeln!(out, "{}", paint(worst, &text, colour));
     }
+}
+
+/// `1 thing`, `2 things`.
+pub(super) fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `1 policy`, `2 policies`.
+pub(super) fn policies(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "policy" } else { "policies" })
 }
 
 /// Errors and warnings among `list`.

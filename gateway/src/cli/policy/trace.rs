@@ -1,0 +1,163 @@
+//! An explanation as people read it.
+
+use clgw_policy::attributes::Attributes;
+use clgw_policy::explain::{Considered, Guard, SideMatch, Stage};
+use clgw_policy::{Action, Explanation, Tier, Verdict};
+
+use crate::cli::output;
+
+/// Policies that nearly matched, shown where nothing did.
+const CLOSEST: usize = 2;
+
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "ALLOW",
+        Verdict::Deny => "DENY",
+    }
+}
+
+/// `ALLOW by shop/tills`.
+pub(super) fn decision(explanation: &Explanation) -> String {
+    format!("{} by {}", verdict(explanation.outcome.verdict), explanation.outcome.policy)
+}
+
+/// The attributes in one line, shortened where the prefix goes without saying.
+pub(super) fn attributes(attributes: &Attributes) -> String {
+    if attributes.is_empty() {
+        return "nothing is known of the client".to_owned();
+    }
+    let short = |key: &str| {
+        key.strip_prefix("client.clusterlink.net/").map(str::to_owned).unwrap_or_else(|| {
+            key.strip_prefix("peer.clusterlink.net/")
+                .map_or_else(|| key.to_owned(), |rest| format!("peer {rest}"))
+        })
+    };
+    let pairs = attributes.iter().map(|(key, value)| format!("{}={value}", short(key)));
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn stage_name(stage: &Stage) -> &'static str {
+    match (stage.tier, stage.action) {
+        (Tier::Privileged, Action::Deny) => "privileged deny",
+        (Tier::Privileged, Action::Allow) => "privileged allow",
+        (_, Action::Deny) => "deny",
+        (_, Action::Allow) => "allow",
+    }
+}
+
+/// The stages in deciding order; `verbose` with the policies that did not match, and why.
+pub(super) fn print(explanation: &Explanation, verbose: bool, indent: &str) {
+    let row = |name: &str, text: &str| {
+        output::line(format_args!("{indent}{name:<16}  {text}"));
+    };
+    match &explanation.guard {
+        Guard::Known => {}
+        Guard::NotNeeded => {
+            row("unknown client", "no enforced policy looks at sources, so policies are asked");
+        }
+        Guard::UnknownClient { because } => row(
+            "unknown client",
+            &format!("refused before any policy is asked, because {because} looks at sources"),
+        ),
+        Guard::TooManyAttributes(count) => {
+            row("attributes", &format!("{count} that policies mention are too many"));
+        }
+    }
+    for stage in &explanation.stages {
+        print_stage(explanation, stage, verbose, &row);
+    }
+    if let Some(policy) = &explanation.outcome.dry_run_match {
+        let other = match explanation.outcome.verdict {
+            Verdict::Allow => Verdict::Deny,
+            Verdict::Deny => Verdict::Allow,
+        };
+        row("dry run", &format!("{policy} would make it {}", verdict(other)));
+    }
+    if !verbose && explanation.outcome.tier == Tier::Default {
+        print_closest(&explanation.clone().reduced(CLOSEST), indent);
+    }
+}
+
+fn print_stage(explanation: &Explanation, stage: &Stage, verbose: bool, row: &impl Fn(&str, &str)) {
+    let name = stage_name(stage);
+    if !stage.asked {
+        if verbose {
+            row(name, "not asked, it is decided already");
+        }
+        return;
+    }
+    let (matched, others): (Vec<_>, Vec<_>) =
+        stage.policies.iter().partition(|policy| policy.matches());
+    let mut lines = Vec::new();
+    for policy in matched {
+        let decides = policy.name.to_string() == explanation.outcome.policy && !policy.dry_run;
+        let note = match (decides, policy.dry_run) {
+            (true, _) => " and decides",
+            (_, true) => " (dry run, not enforced)",
+            _ => " too",
+        };
+        let at = [("from", &policy.from), ("to", &policy.to)].map(|(side, matched)| {
+            let SideMatch::Element(element) = matched else { return String::new() };
+            format!("{side}[{element}]")
+        });
+        lines.push(format!("{} matches{note}: {}", policy.name, at.join(" and ")));
+    }
+    if verbose {
+        for policy in &others {
+            lines.push(format!("{} does not match{}", policy.name, dry_run(policy)));
+            lines.extend(unmet(policy).into_iter().map(|text| format!("  {text}")));
+        }
+        if stage.elsewhere > 0 {
+            lines.push(format!(
+                "{} of other namespaces than {} not considered",
+                output::policies(stage.elsewhere),
+                explanation.namespace
+            ));
+        }
+    } else if !others.is_empty() {
+        let more = if lines.is_empty() { "" } else { "more " };
+        let verb = if others.len() == 1 { "does" } else { "do" };
+        lines.push(format!("{} {more}{verb} not match", others.len()));
+    }
+    if lines.is_empty() {
+        if verbose {
+            row(name, "no policies");
+        }
+        return;
+    }
+    for (index, line) in lines.iter().enumerate() {
+        row(if index == 0 { name } else { "" }, line);
+    }
+}
+
+fn dry_run(policy: &Considered) -> &'static str {
+    if policy.dry_run { " (dry run)" } else { "" }
+}
+
+/// What is missing for the policy to match, a line for each requirement.
+pub(super) fn unmet(policy: &Considered) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (side, matched) in [("from", &policy.from), ("to", &policy.to)] {
+        let SideMatch::Nothing(unmet) = matched else { continue };
+        lines.extend(unmet.iter().map(|unmet| {
+            let found = match &unmet.found {
+                Some(value) => format!("it is {value:?}"),
+                None => "it is absent".to_owned(),
+            };
+            format!("{side}[{}] wants {}, but {found}", unmet.element, unmet.requirement)
+        }));
+    }
+    lines
+}
+
+/// The policies of a [reduced](Explanation::reduced) explanation that did not match, as a way on.
+pub(super) fn print_closest(reduced: &Explanation, indent: &str) {
+    let near = reduced.stages.iter().flat_map(|s| &s.policies).filter(|p| !p.matches());
+    for (index, policy) in near.enumerate() {
+        let name = if index == 0 { "closest" } else { "" };
+        output::line(format_args!("{indent}{name:<16}  {}", policy.name));
+        for line in unmet(policy) {
+            output::line(format_args!("{indent}{:<16}    {line}", ""));
+        }
+    }
+}
