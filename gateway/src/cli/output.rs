@@ -87,7 +87,8 @@ pub(super) fn findings_json(list: &[Diagnostic]) -> Map<String, Value> {
 
 /// One JSON document to stdout.
 pub(super) fn json(document: &Value) {
-    line(format_args!("{document:#}"));
+    // In one piece: stdout would be written line by line.
+    line(format!("{document:#}"));
 }
 
 /// The word of the severity in colour, the rest as it is.

@@ -1,12 +1,11 @@
 //! `clgw policy diff`.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clgw_policy::connection::{Site, reported_labels};
-use clgw_policy::diff::{
-    self, Change, Decisions, Group, ObjectChange, Say, Service, State, decisions,
-};
+use clgw_policy::diff::{self, Change, Decisions, Group, ObjectChange, Say, Service, State};
 use clgw_policy::{Diagnostic, PeerLabels};
 use serde_json::{Value, json};
 
@@ -21,6 +20,9 @@ const SHOWN_NAMES: usize = 3;
 
 /// Changed objects shown without `--all`.
 const SHOWN_OBJECTS: usize = 20;
+
+/// Kinds of change shown without `--all`.
+const SHOWN_GROUPS: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,7 +95,8 @@ fn answer(args: &Args, findings: &mut Vec<Diagnostic>) -> Result<bool, Refused> 
     }
     let others: Vec<State<'_>> = importers.iter().map(|i| of(&i.site, &peer_labels)).collect();
     let changes = diff::objects(&old.site.fabric, &new.site.fabric);
-    let decisions = decisions(of(&old.site, &peer_labels), of(&new.site, &peer_labels), &others);
+    let decisions =
+        diff::decisions(of(&old.site, &peer_labels), of(&new.site, &peer_labels), &others);
     let turns = decisions.groups.iter().any(Group::turns);
     if args.json {
         output::json(&document(&changes, &decisions, turns));
@@ -138,24 +141,10 @@ fn print_decisions(args: &Args, decisions: &Decisions) {
         "decisions  {} compared, {turned} with another verdict",
         decisions.compared
     ));
-    for (turns, title) in [(true, ""), (false, "the same verdict by another policy")] {
-        if !turns && !args.verbose {
-            continue;
-        }
-        let groups = alike(decisions, turns);
-        if !groups.is_empty() && !title.is_empty() {
-            output::line(format_args!("  {title}"));
-        }
-        for ((old, new, clients), services) in groups {
-            output::line(format_args!("  {} -> {}", say(old), say(new)));
-            let services: Vec<String> = services.iter().map(ToString::to_string).collect();
-            output::line(format_args!("    {}", list(args, &services, "services")));
-            let names: Vec<String> = clients
-                .iter()
-                .filter_map(|client| decisions.clients.get(*client as usize).cloned())
-                .collect();
-            output::line(format_args!("    {}", list(args, &names, "clients")));
-        }
+    print_groups(args, decisions, true);
+    if args.verbose {
+        output::line("  the same verdict by another policy");
+        print_groups(args, decisions, false);
     }
     if decisions.exports_without_clients > 0 {
         output::line(format_args!(
@@ -166,18 +155,84 @@ fn print_decisions(args: &Args, decisions: &Decisions) {
     }
 }
 
-type Alike<'a> = BTreeMap<(&'a Say, &'a Say, &'a [u32]), Vec<&'a Service>>;
+fn print_groups(args: &Args, decisions: &Decisions, turns: bool) {
+    let exact = alike(decisions, turns);
+    let mut groups: Vec<Alike<'_>> =
+        if args.all || exact.len() <= SHOWN_GROUPS { exact } else { by_decision(decisions, turns) };
+    groups.sort_by_key(|group| std::cmp::Reverse(group.pairs));
+    let shown = if args.all { groups.len() } else { SHOWN_GROUPS };
+    for group in groups.iter().take(shown) {
+        output::line(format_args!("  {} -> {}", say(group.old), say(group.new)));
+        let services: Vec<String> = group.services.iter().map(ToString::to_string).collect();
+        let names: Vec<&str> = group
+            .clients
+            .iter()
+            .filter_map(|client| decisions.clients.get(*client as usize).map(String::as_str))
+            .collect();
+        if group.pairs < services.len() * names.len() {
+            output::line(format_args!("    {} pairs, among these:", group.pairs));
+        }
+        output::line(format_args!("    {}", list(args, &services, "services")));
+        output::line(format_args!("    {}", list(args, &names, "clients")));
+    }
+    if groups.len() > shown {
+        let more = &groups[shown..];
+        let pairs: usize = more.iter().map(|group| group.pairs).sum();
+        output::line(format_args!(
+            "  and {} more kinds of change of {pairs} pairs of a client and a service (--all)",
+            more.len()
+        ));
+    }
+}
 
-/// The services that changed alike for the same clients.
-fn alike(decisions: &Decisions, turns: bool) -> Alike<'_> {
-    let mut alike = Alike::new();
+/// Changes that are told together.
+struct Alike<'a> {
+    old: &'a Say,
+    new: &'a Say,
+    services: Vec<&'a Service>,
+    /// Ascending positions in [`Decisions::clients`].
+    clients: Cow<'a, [u32]>,
+    /// Changed pairs of a client and a service: all of these, unless there are too many groups to
+    /// keep them apart.
+    pairs: usize,
+}
+
+/// Services that changed alike for the same clients.
+fn alike(decisions: &Decisions, turns: bool) -> Vec<Alike<'_>> {
+    let mut alike: BTreeMap<(&Say, &Say, &[u32]), Vec<&Service>> = BTreeMap::new();
     for group in decisions.groups.iter().filter(|group| group.turns() == turns) {
         alike
             .entry((&group.old, &group.new, group.clients.as_slice()))
             .or_default()
             .push(&group.service);
     }
-    alike
+    let groups = alike.into_iter().map(|((old, new, clients), services)| Alike {
+        old,
+        new,
+        pairs: services.len() * clients.len(),
+        services,
+        clients: clients.into(),
+    });
+    groups.collect()
+}
+
+/// All that changed from one decision to another, whoever the clients are.
+fn by_decision(decisions: &Decisions, turns: bool) -> Vec<Alike<'_>> {
+    let mut all: BTreeMap<(&Say, &Say), (Vec<&Service>, BTreeSet<u32>, usize)> = BTreeMap::new();
+    for group in decisions.groups.iter().filter(|group| group.turns() == turns) {
+        let (services, clients, pairs) = all.entry((&group.old, &group.new)).or_default();
+        services.push(&group.service);
+        clients.extend(&group.clients);
+        *pairs += group.clients.len();
+    }
+    let groups = all.into_iter().map(|((old, new), (services, clients, pairs))| Alike {
+        old,
+        new,
+        services,
+        clients: clients.into_iter().collect(),
+        pairs,
+    });
+    groups.collect()
 }
 
 fn say(say: &Say) -> String {
@@ -185,11 +240,12 @@ fn say(say: &Say) -> String {
 }
 
 /// The first few, or all.
-fn list(args: &Args, names: &[String], what: &str) -> String {
+fn list(args: &Args, names: &[impl AsRef<str>], what: &str) -> String {
+    let join = |names: &[_]| names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     if args.all || names.len() <= SHOWN_NAMES {
-        return names.join(", ");
+        return join(names);
     }
-    let first = names[..SHOWN_NAMES].join(", ");
+    let first = join(&names[..SHOWN_NAMES]);
     format!("{} {what}: {first} and {} more", names.len(), names.len() - SHOWN_NAMES)
 }
 
@@ -203,25 +259,28 @@ fn document(changes: &[ObjectChange], decisions: &Decisions, turns: bool) -> Val
         json!({ "kind": change.kind, "name": change.name, "change": what, "details": details })
     };
     let said = |say: &Say| json!({ "verdict": if say.allowed { "allow" } else { "deny" }, "policy": say.policy });
-    let group = |group: &Group| {
+    let group = |group: &Alike<'_>, turns: bool| {
         let clients: Vec<&String> = group
             .clients
             .iter()
             .filter_map(|client| decisions.clients.get(*client as usize))
             .collect();
         json!({
-            "service": group.service.to_string(),
-            "old": said(&group.old),
-            "new": said(&group.new),
-            "verdictChanges": group.turns(),
+            "services": group.services.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "old": said(group.old),
+            "new": said(group.new),
+            "verdictChanges": turns,
             "clients": clients,
         })
     };
+    let groups = [true, false]
+        .into_iter()
+        .flat_map(|turns| alike(decisions, turns).into_iter().map(move |group| (group, turns)));
     json!({
         "verdictsChange": turns,
         "compared": decisions.compared,
         "exportsWithoutClients": decisions.exports_without_clients,
         "objects": changes.iter().map(object).collect::<Vec<_>>(),
-        "decisions": decisions.groups.iter().map(group).collect::<Vec<_>>(),
+        "decisions": groups.map(|(alike, turns)| group(&alike, turns)).collect::<Vec<_>>(),
     })
 }

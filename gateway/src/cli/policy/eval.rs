@@ -212,7 +212,7 @@ fn print_connection(
         trace::print(&view.importer, args.verbose, "    ");
         match &view.exporter {
             Exporter::NotGiven => output::line(format_args!(
-                "  exporter {0}: not asked, give its objects with --exporter [{0}=]SITE",
+                "  exporter {0}: not asked; give its objects with --exporter {0}=SITE",
                 source.peer
             )),
             Exporter::NoSuchExport => output::line(format_args!(
@@ -220,13 +220,14 @@ fn print_connection(
                 source.peer, source.export
             )),
             Exporter::Asked(explanation) => {
-                let would = if view.importer.is_allowed() {
+                let not_asked = if view.importer.is_allowed() {
                     ""
                 } else {
-                    " (would, but is not asked: the importer denies)"
+                    "not asked, the importer denies; it would say "
                 };
                 let decision = trace::decision(explanation);
-                output::line(format_args!("  exporter {}: {decision}{would}", source.peer));
+                let peer = &source.peer;
+                output::line(format_args!("  exporter {peer}: {not_asked}{decision}"));
                 trace::print(explanation, args.verbose, "    ");
             }
         }

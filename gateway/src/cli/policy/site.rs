@@ -159,10 +159,8 @@ pub(super) fn require_names(sites: &[&LoadedSite]) -> Result<(), Refused> {
     };
     match sites.iter().find_map(|site| asks(&site.site.fabric)) {
         Some(policy) => Err(Refused::Usage(format!(
-            "policy `{policy}` looks at peers, and {} does not say which peer it is; give \
-             --name NAME and its labels with --label KEY=VALUE, write NAME={} for another site, or \
-             name its gateway.yaml",
-            unnamed.path.display(),
+            "policy `{policy}` looks at peers, and {} does not say whose objects it has; give \
+             --name NAME, and --label KEY=VALUE for its labels, or name the gateway.yaml instead",
             unnamed.path.display(),
         ))),
         None => Ok(()),

@@ -1,6 +1,8 @@
 //! An explanation as people read it.
 
-use clgw_policy::attributes::Attributes;
+use clgw_policy::attributes::{
+    Attributes, CLIENT_LABEL, CLIENT_NAMESPACE, CLIENT_SERVICE_ACCOUNT, PEER_LABEL, PEER_NAME,
+};
 use clgw_policy::explain::{Considered, Guard, SideMatch, Stage};
 use clgw_policy::{Action, Explanation, Tier, Verdict};
 
@@ -21,19 +23,26 @@ pub(super) fn decision(explanation: &Explanation) -> String {
     format!("{} by {}", verdict(explanation.outcome.verdict), explanation.outcome.policy)
 }
 
-/// The attributes in one line, shortened where the prefix goes without saying.
+/// The attributes of a client in one line: itself, then its peer.
 pub(super) fn attributes(attributes: &Attributes) -> String {
     if attributes.is_empty() {
-        return "nothing is known of the client".to_owned();
+        return "nothing is known of it".to_owned();
     }
-    let short = |key: &str| {
-        key.strip_prefix("client.clusterlink.net/").map(str::to_owned).unwrap_or_else(|| {
-            key.strip_prefix("peer.clusterlink.net/")
-                .map_or_else(|| key.to_owned(), |rest| format!("peer {rest}"))
-        })
-    };
-    let pairs = attributes.iter().map(|(key, value)| format!("{}={value}", short(key)));
-    pairs.collect::<Vec<_>>().join(", ")
+    let known = [CLIENT_NAMESPACE, CLIENT_SERVICE_ACCOUNT, CLIENT_LABEL, PEER_NAME, PEER_LABEL];
+    let mut parts = Vec::new();
+    for prefix in known {
+        let group = attributes.iter().filter(|(key, _)| key.starts_with(prefix));
+        parts.extend(group.map(|(key, value)| {
+            let key = key.strip_prefix("client.clusterlink.net/").unwrap_or(key);
+            let key = match key.strip_prefix("peer.clusterlink.net/") {
+                Some("name") => "peer".to_owned(),
+                Some(label) => format!("peer-{label}"),
+                None => key.to_owned(),
+            };
+            format!("{key}={value}")
+        }));
+    }
+    parts.join(", ")
 }
 
 pub(super) fn stage_name(stage: &Stage) -> &'static str {
@@ -115,9 +124,11 @@ fn print_stage(explanation: &Explanation, stage: &Stage, verbose: bool, row: &im
             ));
         }
     } else if !others.is_empty() {
-        let more = if lines.is_empty() { "" } else { "more " };
-        let verb = if others.len() == 1 { "does" } else { "do" };
-        lines.push(format!("{} {more}{verb} not match", others.len()));
+        lines.push(if lines.is_empty() {
+            format!("no match ({})", output::policies(others.len()))
+        } else {
+            format!("no match: {}", output::count(others.len(), "other"))
+        });
     }
     if lines.is_empty() {
         if verbose {
