@@ -184,3 +184,23 @@ fn a_wrong_log_filter_is_a_usage_error() {
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert!(stderr(&output).contains("RUST_LOG"), "{}", stderr(&output));
 }
+
+#[test]
+fn check_tells_machines_every_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(dir.path(), "site-a");
+    let text = good(&site, &["check", "--config", "gateway.yaml", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&document["valid"], &document["errors"]), (&true.into(), &0.into()));
+
+    let config = fs::read_to_string(site.join("gateway.yaml")).unwrap();
+    fs::write(site.join("gateway.yaml"), config.replace("idle: sleep", "idle: snooze")).unwrap();
+    let output = clgw(&site, &["check", "--config", "gateway.yaml", "--json"]);
+    assert_eq!((code(&output), &*stderr(&output)), (3, ""));
+    let document: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&document["valid"], &document["errors"]), (&false.into(), &1.into()));
+    let finding = &document["findings"][0];
+    assert_eq!(finding["field"], "workers.idle");
+    assert_eq!(finding["file"], "gateway.yaml");
+    assert!(finding["line"].as_u64().unwrap() > 1);
+}

@@ -61,8 +61,9 @@ impl Group {
 /// All changed decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decisions {
-    /// Every client that was compared: `namespace/name`, `peer: namespace/name` of another site's,
-    /// `old -> new` of an address that changed hands, and unknown clients.
+    /// Every client that was compared: `namespace/name`, perhaps with `(new)` or `(removed)` behind
+    /// it; `old -> new` of addresses that changed hands; `peer: namespace/name` of another site's;
+    /// and `unknown clients`.
     pub clients: Vec<String>,
     /// By service, then by what was and is said.
     pub groups: Vec<Group>,

@@ -9,7 +9,7 @@ use prefix_trie::PrefixMap;
 use super::State;
 use super::classes::{Signature, Vocabulary};
 use crate::attributes::{self, Attributes};
-use crate::fabric::{Fabric, Workload};
+use crate::fabric::{Fabric, ObjectName, Workload};
 use crate::table::ClientId;
 
 const UNKNOWN: &str = "unknown clients";
@@ -68,16 +68,24 @@ pub(super) fn of_addresses(
         state.fabric.workloads().map(source).collect::<Vec<_>>()
     };
     let (before, after) = (signatures(old), signatures(new));
-    let name = |fabric: &[&Workload], id: Option<u32>| {
-        id.and_then(|id| fabric.get(id as usize)).map(|workload| workload.name.to_string())
-    };
+    fn name<'w>(workloads: &[&'w Workload], id: Option<u32>) -> Option<&'w ObjectName> {
+        workloads.get(id? as usize).map(|workload| &workload.name)
+    }
     let olds: Vec<&Workload> = old.fabric.workloads().collect();
     let news: Vec<&Workload> = new.fabric.workloads().collect();
     let id = |id: Option<u32>| id.map_or(ClientId::UNKNOWN, ClientId);
     Clients::sort(pairs.into_iter().map(|(was, is)| {
         let label = match (name(&olds, was), name(&news, is)) {
-            (Some(was), Some(is)) if was != is => format!("{was} -> {is}"),
-            (Some(name), _) | (None, Some(name)) => name,
+            (Some(was), Some(is)) if was == is => is.to_string(),
+            (Some(was), Some(is)) => format!("{was} -> {is}"),
+            (Some(was), None) if new.fabric.workloads.contains_key(was) => {
+                format!("{was} -> unknown")
+            }
+            (Some(was), None) => format!("{was} (removed)"),
+            (None, Some(is)) if old.fabric.workloads.contains_key(is) => {
+                format!("unknown -> {is}")
+            }
+            (None, Some(is)) => format!("{is} (new)"),
             (None, None) => UNKNOWN.to_owned(),
         };
         let key = (at(&before, was), at(&after, is));
