@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{logging, output};
 use crate::config::{self, Host, LogFormat};
-use crate::control;
+use crate::control::{self, RunError};
 use crate::lifecycle::{self, ExitCode, Shutdown};
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
             let code = report.exit_code();
             tracing::info!(exit_code = code as u8, "stopped: {report}");
             code
+        }
+        Err(RunError::Configuration(findings)) if log_format == LogFormat::Text => {
+            output::diagnostics(&findings);
+            ExitCode::Configuration
         }
         Err(error) => {
             match log_format {

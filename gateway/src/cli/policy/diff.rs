@@ -218,19 +218,20 @@ fn alike(decisions: &Decisions, turns: bool) -> Vec<Alike<'_>> {
 
 /// All that changed from one decision to another, whoever the clients are.
 fn by_decision(decisions: &Decisions, turns: bool) -> Vec<Alike<'_>> {
-    let mut all: BTreeMap<(&Say, &Say), (Vec<&Service>, BTreeSet<u32>, usize)> = BTreeMap::new();
+    let mut all: BTreeMap<(&Say, &Say), Vec<&Group>> = BTreeMap::new();
     for group in decisions.groups.iter().filter(|group| group.turns() == turns) {
-        let (services, clients, pairs) = all.entry((&group.old, &group.new)).or_default();
-        services.push(&group.service);
-        clients.extend(&group.clients);
-        *pairs += group.clients.len();
+        all.entry((&group.old, &group.new)).or_default().push(group);
     }
-    let groups = all.into_iter().map(|((old, new), (services, clients, pairs))| Alike {
-        old,
-        new,
-        services,
-        clients: clients.into_iter().collect(),
-        pairs,
+    let groups = all.into_iter().map(|((old, new), groups)| {
+        let clients: BTreeSet<u32> =
+            groups.iter().flat_map(|group| &group.clients).copied().collect();
+        Alike {
+            old,
+            new,
+            services: groups.iter().map(|group| &group.service).collect(),
+            clients: clients.into_iter().collect(),
+            pairs: groups.iter().map(|group| group.clients.len()).sum(),
+        }
     });
     groups.collect()
 }

@@ -77,6 +77,7 @@ impl Refused {
             }
             Self::Defect(text) => {
                 output::error(text);
+                // 1 would read as a denial.
                 ExitCode::Configuration
             }
         }

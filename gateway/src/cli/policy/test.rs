@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clgw_policy::connection::Site;
 use clgw_policy::expect::{self, Answer, Case, Leg, SiteFiles};
-use clgw_policy::{Diagnostic, Labels, Severity, Side, SourceFile};
+use clgw_policy::{Diagnostic, Labels, Severity, Side, SourceFile, Verdict};
 use serde_json::{Value, json};
 
 use super::{json as document, site, trace};
@@ -144,12 +144,12 @@ fn print(tested: &Tested) {
             answer.by
         ));
         for leg in &answer.legs {
-            print_leg(leg);
+            print_leg(leg, case.expect);
         }
     }
 }
 
-fn print_leg(leg: &Leg) {
+fn print_leg(leg: &Leg, expect: Verdict) {
     let role = match leg.side {
         Side::Egress => "importer",
         Side::Ingress => "exporter",
@@ -165,7 +165,9 @@ fn print_leg(leg: &Leg) {
     };
     let decision = trace::decision(explanation);
     output::line(format_args!("        {role} {site}{source}: {decision}"));
-    trace::print_closest(explanation, "          ");
+    if explanation.outcome.verdict != expect {
+        trace::print_closest(explanation, "          ");
+    }
 }
 
 fn file_json(tested: &Tested) -> Value {
