@@ -15,7 +15,6 @@
 
 pub mod attributes;
 pub mod balance;
-mod bits;
 mod compile;
 pub mod decide;
 pub mod diagnostic;
@@ -26,6 +25,7 @@ pub mod model;
 pub mod names;
 pub mod reference;
 pub mod selector;
+mod sets;
 pub mod table;
 pub mod validate;
 pub mod yaml;
