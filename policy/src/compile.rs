@@ -25,7 +25,7 @@ impl PolicyTable {
         generation: u64,
         peer_labels: &PeerLabels,
     ) -> Self {
-        let policies = in_deciding_order(fabric);
+        let policies = fabric.policies_in_deciding_order();
         let selective = |policy: &AccessPolicy| {
             policy.from.iter().any(|selector| !selector.requirements().is_empty())
         };
@@ -93,15 +93,6 @@ impl PolicyTable {
             sets: sets.finish(),
         }
     }
-}
-
-/// Privileged before namespaced, deny before allow, then by name.
-fn in_deciding_order(fabric: &Fabric) -> Vec<&AccessPolicy> {
-    let mut policies: Vec<_> = fabric.policies().collect();
-    policies.sort_by_key(|policy| {
-        (!policy.name.is_privileged(), policy.action != Action::Deny, &policy.name)
-    });
-    policies
 }
 
 /// The selectors of all policies at one end of a connection, as rules in the order in which their

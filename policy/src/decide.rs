@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use crate::index::Pair;
 use crate::limits::MAX_SOURCE_ATTRIBUTES;
-use crate::sets::Set;
+use crate::sets::SetId;
 use crate::table::{ClientId, Destination, ExportId, ImportId, PolicyId, PolicyTable};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +92,8 @@ impl PolicyTable {
         else {
             return self.guard(PolicyId::STALE_REFERENCE, Side::Egress);
         };
-        self.conclude(Side::Egress, self.first(to, |within| within.first_common(from)), unknown)
+        let matched = self.first(to, |within| self.sets.first_common(within, from));
+        self.conclude(Side::Egress, matched, unknown)
     }
 
     /// May a client with these attributes use this export? The exporter's question, once per
@@ -124,7 +125,7 @@ impl PolicyTable {
                 return self.guard(PolicyId::TOO_MANY_ATTRIBUTES, Side::Ingress);
             }
         }
-        let matched = self.first(to, |within| self.from.first(&pairs, within));
+        let matched = self.first(to, |within| self.from.first(&pairs, &self.sets, within));
         self.conclude(Side::Ingress, matched, unknown)
     }
 
@@ -135,10 +136,9 @@ impl PolicyTable {
     }
 
     /// `lowest` finds the first rule of a set that matches the source.
-    fn first(&self, to: Destination, lowest: impl Fn(Set<'_>) -> Option<u32>) -> Matched {
-        let enforced = lowest(self.sets.get(to.enforced));
-        let dry_run = self.sets.get(to.dry_run);
-        let dry_run = if dry_run.is_empty() { None } else { lowest(dry_run) };
+    fn first(&self, to: Destination, lowest: impl Fn(SetId) -> Option<u32>) -> Matched {
+        let enforced = lowest(to.enforced);
+        let dry_run = if to.dry_run == SetId::EMPTY { None } else { lowest(to.dry_run) };
         Matched {
             enforced,
             dry_run: dry_run.filter(|rule| enforced.is_none_or(|enforced| *rule < enforced)),

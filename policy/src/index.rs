@@ -9,30 +9,28 @@
 
 use hashbrown::HashMap;
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, CLIENT_LABEL, PEER_LABEL};
 use crate::selector::{Operator, Requirement, Selector};
-use crate::sets::{self, Bits, Set, SetId, Sets, SetsBuilder};
+use crate::sets::{self, Bits, SetId, Sets, SetsBuilder};
+use crate::texts::Texts;
 
-/// Not keyed at random: what is stored comes from the operator's own files, and remote texts are
-/// only looked up, so nobody can crowd a bucket.
-type FixedMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+/// Most keys are labels. What stands before the label's own key says little and takes time to
+/// hash.
+const COMMON_PREFIX: usize = PEER_LABEL.len();
+const _: () = assert!(COMMON_PREFIX <= CLIENT_LABEL.len());
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct KeyId(u32);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct ValueId(u32);
-
-impl ValueId {
-    /// Any value that no selector mentions.
-    const OTHER: Self = Self(u32::MAX);
-}
-
-/// An attribute whose key some selector mentions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An attribute whose key some selector mentions: the key, and the rules that have something to
+/// say about its value.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Pair {
     key: KeyId,
-    value: ValueId,
+    any: SetId,
+    listed: SetId,
+    absent: SetId,
+    barred: SetId,
 }
 
 impl Pair {
@@ -43,7 +41,8 @@ impl Pair {
 
 #[derive(Debug, Clone)]
 struct Key {
-    values: FixedMap<Box<str>, ValueId>,
+    /// Positions in [`Index::values`].
+    values: Texts,
     /// Rules that require the key and take any value.
     any: SetId,
     /// Rules that do not match where the key is present.
@@ -63,6 +62,7 @@ struct Value {
 /// The rules that require the same keys.
 #[derive(Debug, Clone)]
 struct Shape {
+    /// The one in the fewest shapes first.
     keys: Box<[KeyId]>,
     rules: SetId,
 }
@@ -70,14 +70,13 @@ struct Shape {
 /// The selectors of one side of all policies.
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
-    ids: FixedMap<Box<str>, KeyId>,
+    ids: Texts,
     keys: Vec<Key>,
     values: Vec<Value>,
-    /// Grouped by the one of their keys that stands in the fewest shapes.
+    /// Grouped by the first of their keys.
     shapes: Vec<Shape>,
     /// Rules that require no key.
-    undemanding: SetId,
-    every_rule: SetId,
+    undemanding: Shape,
     rules: usize,
     sets: Sets,
 }
@@ -85,7 +84,7 @@ pub(crate) struct Index {
 impl Index {
     /// The number of a rule is its position in `rules`.
     pub fn build<'a>(rules: impl Iterator<Item = &'a Selector>) -> Self {
-        let mut draft = Draft::default();
+        let mut draft = Draft::new();
         for (selector, rule) in rules.zip(0u32..) {
             draft.add(rule, selector);
         }
@@ -95,134 +94,117 @@ impl Index {
     /// The attribute in the terms of this index; None if no rule mentions its key.
     #[inline]
     pub fn resolve(&self, key: &str, value: &str) -> Option<Pair> {
-        let key = *self.ids.get(key)?;
-        let values = &self.keys.get(key.0 as usize)?.values;
-        Some(Pair { key, value: values.get(value).copied().unwrap_or(ValueId::OTHER) })
+        let id = self.ids.get(key)?;
+        let key = self.keys.get(id as usize)?;
+        let value = key.values.get(value).and_then(|value| self.values.get(value as usize));
+        let (listed, barred) = value.map_or((SetId::EMPTY, SetId::EMPTY), |v| (v.listed, v.barred));
+        Some(Pair { key: KeyId(id), any: key.any, listed, absent: key.absent, barred })
     }
 
-    /// The lowest rule of `within`, a set of the caller's over the same rules, that matches the
+    /// The lowest rule of `within`, a set of `sets` over the same rules, that matches the
     /// attributes `pairs`, of which each key stands there once.
-    pub fn first(&self, pairs: &[Pair], within: Set<'_>) -> Option<u32> {
-        let mut best = None;
-        for (keys, rules) in self.candidates(pairs) {
-            'shape: for block in 0..within.blocks() {
-                for index in sets::members(self.occupied(keys, rules, pairs, within, block)) {
-                    let word = self.word(keys, rules, pairs, within, block, index);
-                    if let Some(rule) = sets::lowest_rule(block, index, word) {
-                        best = Some(best.map_or(rule, |best: u32| best.min(rule)));
-                        break 'shape;
-                    }
+    pub fn first(&self, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
+        let mut best = u32::MAX;
+        self.for_each_shape(pairs, |shape| {
+            if let Some(rule) = self.first_of(shape, pairs, sets, within) {
+                best = best.min(rule);
+            }
+        });
+        (best != u32::MAX).then_some(best)
+    }
+
+    fn first_of(&self, shape: &Shape, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
+        for block in 0..sets.blocks() {
+            let occupied = sets.occupied(within, block) & self.occupied(shape, pairs, block);
+            for index in sets::members(occupied) {
+                let word = sets.word(within, block, index);
+                let word = word & self.word(shape, pairs, block, index);
+                if let Some(rule) = sets::lowest_rule(block, index, word) {
+                    return Some(rule);
                 }
             }
         }
-        best
+        None
     }
 
     /// All rules that match.
     pub fn matching(&self, attributes: &Attributes) -> Bits {
         let pairs: Vec<Pair> =
             attributes.iter().filter_map(|(key, value)| self.resolve(key, value)).collect();
-        let within = self.sets.get(self.every_rule);
         let mut matching = Bits::empty(self.rules);
-        for (keys, rules) in self.candidates(&pairs) {
-            for block in 0..within.blocks() {
-                for index in sets::members(self.occupied(keys, rules, &pairs, within, block)) {
-                    let word = self.word(keys, rules, &pairs, within, block, index);
+        self.for_each_shape(&pairs, |shape| {
+            for block in 0..self.sets.blocks() {
+                for index in sets::members(self.occupied(shape, &pairs, block)) {
+                    let word = self.word(shape, &pairs, block, index);
                     matching.insert_word(sets::word_number(block, index), word);
                 }
             }
-        }
+        });
         matching
     }
 
-    /// Shapes of which all keys are present, with their rules.
-    fn candidates<'i>(&'i self, pairs: &'i [Pair]) -> impl Iterator<Item = (&'i [KeyId], Set<'i>)> {
-        let present = |keys: &[KeyId]| keys.iter().all(|key| find(pairs, *key).is_some());
-        let shapes = pairs.iter().flat_map(|pair| {
-            let range = self.keys.get(pair.key.0 as usize).map_or(0..0, |key| key.shapes.clone());
-            self.shapes.get(range.start as usize..range.end as usize).unwrap_or_default()
-        });
-        std::iter::once((&[][..], self.sets.get(self.undemanding))).chain(
-            shapes
-                .filter(move |shape| present(&shape.keys))
-                .map(|shape| (&*shape.keys, self.sets.get(shape.rules))),
-        )
+    /// Visits the shapes of which all keys are present.
+    #[inline]
+    fn for_each_shape(&self, pairs: &[Pair], mut visit: impl FnMut(&Shape)) {
+        visit(&self.undemanding);
+        for pair in pairs {
+            let Some(key) = self.keys.get(pair.key.0 as usize) else { continue };
+            let range = key.shapes.start as usize..key.shapes.end as usize;
+            for shape in self.shapes.get(range).unwrap_or_default() {
+                if shape.keys.iter().skip(1).all(|key| find(pairs, *key).is_some()) {
+                    visit(shape);
+                }
+            }
+        }
     }
 
     /// Which words of a block can be other than zero.
-    fn occupied(
-        &self,
-        keys: &[KeyId],
-        rules: Set<'_>,
-        pairs: &[Pair],
-        within: Set<'_>,
-        block: usize,
-    ) -> u64 {
-        let mut occupied = rules.occupied(block) & within.occupied(block);
-        for key in keys {
-            if occupied == 0 {
-                break;
-            }
-            let (any, listed) = self.wanted(*key, pairs);
-            occupied &= any.occupied(block) | listed.occupied(block);
+    #[inline]
+    fn occupied(&self, shape: &Shape, pairs: &[Pair], block: usize) -> u64 {
+        let mut occupied = self.sets.occupied(shape.rules, block);
+        for key in &shape.keys {
+            let Some(pair) = find(pairs, *key) else { return 0 };
+            occupied &=
+                self.sets.occupied(pair.any, block) | self.sets.occupied(pair.listed, block);
         }
         occupied
     }
 
-    fn word(
-        &self,
-        keys: &[KeyId],
-        rules: Set<'_>,
-        pairs: &[Pair],
-        within: Set<'_>,
-        block: usize,
-        index: u32,
-    ) -> u64 {
-        let mut word = rules.word(block, index) & within.word(block, index);
-        for key in keys {
-            let (any, listed) = self.wanted(*key, pairs);
-            word &= any.word(block, index) | listed.word(block, index);
+    #[inline]
+    fn word(&self, shape: &Shape, pairs: &[Pair], block: usize, index: u32) -> u64 {
+        let word = |set| self.sets.word(set, block, index);
+        let mut matching = word(shape.rules);
+        for key in &shape.keys {
+            let Some(pair) = find(pairs, *key) else { return 0 };
+            matching &= word(pair.any) | word(pair.listed);
         }
-        for pair in pairs {
-            if word == 0 {
-                break;
+        if matching != 0 {
+            for pair in pairs {
+                matching &= !(word(pair.absent) | word(pair.barred));
             }
-            let absent = self.keys.get(pair.key.0 as usize).map_or(SetId::EMPTY, |key| key.absent);
-            let barred = self.values.get(pair.value.0 as usize).map_or(SetId::EMPTY, |v| v.barred);
-            word &= !self.sets.get(absent).word(block, index);
-            word &= !self.sets.get(barred).word(block, index);
         }
-        word
-    }
-
-    /// The rules that require a key and are content with its value: whatever it is, and because
-    /// they list it.
-    fn wanted(&self, key: KeyId, pairs: &[Pair]) -> (Set<'_>, Set<'_>) {
-        let any = self.keys.get(key.0 as usize).map_or(SetId::EMPTY, |key| key.any);
-        let listed = find(pairs, key)
-            .and_then(|pair| self.values.get(pair.value.0 as usize))
-            .map_or(SetId::EMPTY, |value| value.listed);
-        (self.sets.get(any), self.sets.get(listed))
+        matching
     }
 }
 
+#[inline]
 fn find(pairs: &[Pair], key: KeyId) -> Option<Pair> {
     pairs.iter().find(|pair| pair.key == key).copied()
 }
 
 /// An [`Index`] with lists for sets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Draft {
     rules: u32,
-    ids: FixedMap<Box<str>, KeyId>,
+    ids: Texts,
     keys: Vec<DraftKey>,
     values: Vec<DraftValue>,
-    shapes: FixedMap<Box<[KeyId]>, Vec<u32>>,
+    shapes: HashMap<Box<[KeyId]>, Vec<u32>, foldhash::fast::FixedState>,
 }
 
 #[derive(Debug, Default)]
 struct DraftKey {
-    values: FixedMap<Box<str>, ValueId>,
+    values: Texts,
     any: Vec<u32>,
     absent: Vec<u32>,
 }
@@ -234,6 +216,16 @@ struct DraftValue {
 }
 
 impl Draft {
+    fn new() -> Self {
+        Self {
+            rules: 0,
+            ids: Texts::with_common_prefix(COMMON_PREFIX),
+            keys: Vec::new(),
+            values: Vec::new(),
+            shapes: HashMap::default(),
+        }
+    }
+
     fn add(&mut self, rule: u32, selector: &Selector) {
         self.rules = rule + 1;
         let mut shape = Vec::new();
@@ -274,48 +266,38 @@ impl Draft {
     }
 
     fn key(&mut self, key: &str) -> KeyId {
-        if let Some(id) = self.ids.get(key) {
-            return *id;
+        let id = self.ids.get_or_insert(key, self.keys.len() as u32);
+        if id as usize == self.keys.len() {
+            self.keys.push(DraftKey::default());
         }
-        let id = KeyId(self.keys.len() as u32);
-        self.ids.insert(key.into(), id);
-        self.keys.push(DraftKey::default());
-        id
+        KeyId(id)
     }
 
     fn value(&mut self, key: KeyId, value: &str) -> &mut DraftValue {
         let values = &mut self.keys[key.0 as usize].values;
-        let id = match values.get(value) {
-            Some(id) => *id,
-            None => {
-                let id = ValueId(self.values.len() as u32);
-                values.insert(value.into(), id);
-                self.values.push(DraftValue::default());
-                id
-            }
-        };
-        &mut self.values[id.0 as usize]
+        let id = values.get_or_insert(value, self.values.len() as u32) as usize;
+        if id == self.values.len() {
+            self.values.push(DraftValue::default());
+        }
+        &mut self.values[id]
     }
 
     fn finish(mut self) -> Index {
         let rules = self.rules as usize;
         let mut sets = SetsBuilder::new(rules);
         let undemanding = self.shapes.remove(&[][..]).unwrap_or_default();
-        let undemanding = sets.add(&undemanding);
+        let undemanding = Shape { keys: Box::default(), rules: sets.add(&undemanding) };
 
         let mut popularity = vec![0u32; self.keys.len()];
         for key in self.shapes.keys().flatten() {
             popularity[key.0 as usize] += 1;
         }
-        let mut shapes: Vec<(KeyId, Box<[KeyId]>, Vec<u32>)> = self
-            .shapes
-            .into_iter()
-            .filter_map(|(keys, rules)| {
-                let rarest = *keys.iter().min_by_key(|key| popularity[key.0 as usize])?;
-                Some((rarest, keys, rules))
-            })
-            .collect();
-        shapes.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let mut shapes: Vec<(Box<[KeyId]>, Vec<u32>)> = self.shapes.into_iter().collect();
+        for (keys, _) in &mut shapes {
+            keys.sort_by_key(|key| popularity[key.0 as usize]);
+        }
+        shapes.sort_unstable();
+        let until = |id: u32| shapes.partition_point(|(keys, _)| keys[0] < KeyId(id)) as u32;
 
         let keys = self
             .keys
@@ -325,24 +307,19 @@ impl Draft {
                 values: key.values,
                 any: sets.add(&key.any),
                 absent: sets.add(&key.absent),
-                shapes: shapes.partition_point(|shape| shape.0 < KeyId(id)) as u32
-                    ..shapes.partition_point(|shape| shape.0 <= KeyId(id)) as u32,
+                shapes: until(id)..until(id + 1),
             })
             .collect();
         let values = self
             .values
             .into_iter()
-            .map(|value| Value {
-                listed: sets.add(&value.listed),
-                barred: sets.add(&value.barred),
-            })
+            .map(|value| Value { listed: sets.add(&value.listed), barred: sets.add(&value.barred) })
             .collect();
         let shapes = shapes
             .into_iter()
-            .map(|(_, keys, rules)| Shape { keys, rules: sets.add(&rules) })
+            .map(|(keys, rules)| Shape { keys, rules: sets.add(&rules) })
             .collect();
-        let every_rule = sets.add(&Vec::from_iter(0..self.rules));
         let ids = self.ids;
-        Index { ids, keys, values, shapes, undemanding, every_rule, rules, sets: sets.finish() }
+        Index { ids, keys, values, shapes, undemanding, rules, sets: sets.finish() }
     }
 }

@@ -27,6 +27,7 @@ pub mod reference;
 pub mod selector;
 mod sets;
 pub mod table;
+mod texts;
 pub mod validate;
 pub mod yaml;
 

@@ -28,9 +28,10 @@ impl Bits {
     }
 
     pub fn members(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().enumerate().flat_map(|(index, word)| {
-            members(*word).map(move |bit| index * BITS + bit as usize)
-        })
+        self.0
+            .iter()
+            .enumerate()
+            .flat_map(|(index, word)| members(*word).map(move |bit| index * BITS + bit as usize))
     }
 
     pub fn insert_word(&mut self, index: usize, word: u64) {
@@ -40,11 +41,12 @@ impl Bits {
     }
 }
 
-/// Names a set of a [`Sets`].
+/// Names a set of a [`Sets`]: the position of its first block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SetId(u32);
 
 impl SetId {
+    /// One for all, as most sets of a large table are empty.
     pub const EMPTY: Self = Self(0);
 }
 
@@ -66,11 +68,43 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
-    pub fn get(&self, id: SetId) -> Set<'_> {
-        // The empty set is not stored.
-        let end = id.0 as usize * self.blocks_per_set;
-        let blocks = end.checked_sub(self.blocks_per_set).and_then(|start| self.blocks.get(start..end));
-        Set { blocks: blocks.unwrap_or_default(), words: &self.words }
+    /// Of every set.
+    #[inline]
+    pub fn blocks(&self) -> usize {
+        self.blocks_per_set
+    }
+
+    /// Bit n: word n of this block is not zero.
+    #[inline]
+    pub fn occupied(&self, set: SetId, block: usize) -> u64 {
+        self.blocks.get(set.0 as usize + block).map_or(0, |block| block.occupied)
+    }
+
+    /// A word by its number within a block.
+    #[inline]
+    pub fn word(&self, set: SetId, block: usize, index: u32) -> u64 {
+        let Some(block) = self.blocks.get(set.0 as usize + block) else { return 0 };
+        let bit = 1 << index;
+        if block.occupied & bit == 0 {
+            return 0;
+        }
+        let before = (block.occupied & (bit - 1)).count_ones();
+        self.words.get((block.first + before) as usize).copied().unwrap_or(0)
+    }
+
+    /// The lowest rule of both.
+    pub fn first_common(&self, a: SetId, b: SetId) -> Option<u32> {
+        (0..self.blocks()).find_map(|block| {
+            members(self.occupied(a, block) & self.occupied(b, block)).find_map(|index| {
+                lowest_rule(block, index, self.word(a, block, index) & self.word(b, block, index))
+            })
+        })
+    }
+
+    fn is(&self, set: SetId, bits: &Bits) -> bool {
+        bits.0.iter().enumerate().all(|(index, word)| {
+            self.word(set, index / WORDS_PER_BLOCK, (index % WORDS_PER_BLOCK) as u32) == *word
+        })
     }
 }
 
@@ -87,7 +121,12 @@ impl SetsBuilder {
     pub fn new(rules: usize) -> Self {
         let blocks_per_set = rules.div_ceil(BITS * WORDS_PER_BLOCK).max(1);
         Self {
-            sets: Sets { blocks_per_set, blocks: Vec::new(), words: Vec::new() },
+            sets: Sets {
+                blocks_per_set,
+                // The empty set.
+                blocks: vec![Block::default(); blocks_per_set],
+                words: Vec::new(),
+            },
             interned: HashTable::new(),
         }
     }
@@ -95,7 +134,7 @@ impl SetsBuilder {
     /// Equal sets get the same name.
     pub fn intern(&mut self, set: &Bits) -> SetId {
         let hash = foldhash::fast::FixedState::default().hash_one(set);
-        let same = |(_, id): &(u64, SetId)| self.sets.get(*id).is(set);
+        let same = |(_, id): &(u64, SetId)| self.sets.is(*id, set);
         if let Some((_, id)) = self.interned.find(hash, same) {
             return *id;
         }
@@ -131,66 +170,13 @@ impl SetsBuilder {
         if self.sets.blocks.len() == start {
             return SetId::EMPTY;
         }
-        SetId((self.sets.blocks.len() / self.sets.blocks_per_set) as u32)
+        SetId(start as u32)
     }
 
     pub fn finish(mut self) -> Sets {
         self.sets.blocks.shrink_to_fit();
         self.sets.words.shrink_to_fit();
         self.sets
-    }
-}
-
-/// One set.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Set<'s> {
-    /// None for the empty set.
-    blocks: &'s [Block],
-    words: &'s [u64],
-}
-
-impl<'s> Set<'s> {
-    pub fn blocks(self) -> usize {
-        self.blocks.len()
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.blocks.is_empty()
-    }
-
-    fn is(self, bits: &Bits) -> bool {
-        bits.0.iter().enumerate().all(|(index, word)| {
-            self.word(index / WORDS_PER_BLOCK, (index % WORDS_PER_BLOCK) as u32) == *word
-        })
-    }
-
-    /// Bit n: word n of this block is not zero.
-    #[inline]
-    pub fn occupied(self, block: usize) -> u64 {
-        self.blocks.get(block).map_or(0, |block| block.occupied)
-    }
-
-    /// A word by its number within a block.
-    #[inline]
-    pub fn word(self, block: usize, index: u32) -> u64 {
-        let Some(block) = self.blocks.get(block) else { return 0 };
-        let bit = 1 << index;
-        if block.occupied & bit == 0 {
-            return 0;
-        }
-        let before = (block.occupied & (bit - 1)).count_ones();
-        self.words.get((block.first + before) as usize).copied().unwrap_or(0)
-    }
-
-    /// The lowest rule of both.
-    pub fn first_common(self, other: Self) -> Option<u32> {
-        let blocks = self.blocks().min(other.blocks());
-        (0..blocks).find_map(|block| {
-            members(self.occupied(block) & other.occupied(block)).find_map(|index| {
-                let word = self.word(block, index) & other.word(block, index);
-                lowest_rule(block, index, word)
-            })
-        })
     }
 }
 
@@ -245,10 +231,10 @@ mod tests {
             prop_assert_eq!(builder.intern(&dense), interned);
             let sets = builder.finish();
             let expected = a.iter().find(|rule| b.contains(rule)).copied();
-            prop_assert_eq!(sets.get(x).first_common(sets.get(y)), expected);
-            prop_assert_eq!(sets.get(interned).first_common(sets.get(y)), expected);
-            prop_assert!(sets.get(x).is(&dense));
-            prop_assert_eq!(sets.get(x).is_empty(), a.is_empty());
+            prop_assert_eq!(sets.first_common(x, y), expected);
+            prop_assert_eq!(sets.first_common(interned, y), expected);
+            prop_assert!(sets.is(x, &dense));
+            prop_assert_eq!(x == SetId::EMPTY, a.is_empty());
         }
     }
 
@@ -258,7 +244,7 @@ mod tests {
         let id = builder.intern(&Bits::empty(0));
         assert_eq!(id, SetId::EMPTY);
         let sets = builder.finish();
-        assert_eq!(sets.get(id).first_common(sets.get(id)), None);
-        assert_eq!(sets.get(SetId(77)).first_common(sets.get(SetId(78))), None);
+        assert_eq!(sets.first_common(id, id), None);
+        assert_eq!(sets.first_common(SetId(77), SetId(78)), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::balance::LbScheme;
 use crate::decide::{Tier, Verdict};
 use crate::fabric::{Gateway, Host, Labels, ObjectName, PolicyName};
 use crate::index::Index;
-use crate::sets::{Set, SetId, Sets};
+use crate::sets::{SetId, Sets};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -301,11 +301,11 @@ impl PolicyTable {
         self.guarded
     }
 
-    pub(crate) fn rules_of_client(&self, client: ClientId) -> Option<Set<'_>> {
+    pub(crate) fn rules_of_client(&self, client: ClientId) -> Option<SetId> {
         if client == ClientId::UNKNOWN {
-            return Some(self.sets.get(self.unknown_client));
+            return Some(self.unknown_client);
         }
-        self.client_sets.get(client.index()).map(|id| self.sets.get(*id))
+        self.client_sets.get(client.index()).copied()
     }
 
     pub(crate) fn destination_of_source(
