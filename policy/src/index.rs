@@ -47,7 +47,7 @@ struct Key {
     any: SetId,
     /// Rules that do not match where the key is present.
     absent: SetId,
-    /// Of [`Index::shapes`]: those that are looked at when the key is present.
+    /// Of [`Index::shapes`]: those that are kept with this key.
     shapes: std::ops::Range<u32>,
 }
 
@@ -59,10 +59,11 @@ struct Value {
     barred: SetId,
 }
 
-/// The rules that require the same keys.
+/// The rules that require the same keys. It is kept with the one of them that stands in the fewest
+/// shapes.
 #[derive(Debug, Clone)]
 struct Shape {
-    /// The one in the fewest shapes first.
+    /// The one with the most values first: its value alone leaves few rules.
     keys: Box<[KeyId]>,
     rules: SetId,
 }
@@ -73,10 +74,9 @@ pub(crate) struct Index {
     ids: Texts,
     keys: Vec<Key>,
     values: Vec<Value>,
-    /// Grouped by the first of their keys.
     shapes: Vec<Shape>,
     /// Rules that require no key.
-    undemanding: Shape,
+    undemanding: SetId,
     rules: usize,
     sets: Sets,
 }
@@ -106,25 +106,19 @@ impl Index {
     pub fn first(&self, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
         let mut best = u32::MAX;
         self.for_each_shape(pairs, |shape| {
-            if let Some(rule) = self.first_of(shape, pairs, sets, within) {
-                best = best.min(rule);
+            'shape: for block in 0..sets.blocks() {
+                let occupied = shape.occupied(self, block) & sets.occupied(within, block);
+                for index in sets::members(occupied) {
+                    let word = sets.word(within, block, index);
+                    let word = word & shape.word(self, pairs, block, index);
+                    if let Some(rule) = sets::lowest_rule(block, index, word) {
+                        best = best.min(rule);
+                        break 'shape;
+                    }
+                }
             }
         });
         (best != u32::MAX).then_some(best)
-    }
-
-    fn first_of(&self, shape: &Shape, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
-        for block in 0..sets.blocks() {
-            let occupied = sets.occupied(within, block) & self.occupied(shape, pairs, block);
-            for index in sets::members(occupied) {
-                let word = sets.word(within, block, index);
-                let word = word & self.word(shape, pairs, block, index);
-                if let Some(rule) = sets::lowest_rule(block, index, word) {
-                    return Some(rule);
-                }
-            }
-        }
-        None
     }
 
     /// All rules that match.
@@ -134,8 +128,8 @@ impl Index {
         let mut matching = Bits::empty(self.rules);
         self.for_each_shape(&pairs, |shape| {
             for block in 0..self.sets.blocks() {
-                for index in sets::members(self.occupied(shape, &pairs, block)) {
-                    let word = self.word(shape, &pairs, block, index);
+                for index in sets::members(shape.occupied(self, block)) {
+                    let word = shape.word(self, &pairs, block, index);
                     matching.insert_word(sets::word_number(block, index), word);
                 }
             }
@@ -145,38 +139,47 @@ impl Index {
 
     /// Visits the shapes of which all keys are present.
     #[inline]
-    fn for_each_shape(&self, pairs: &[Pair], mut visit: impl FnMut(&Shape)) {
-        visit(&self.undemanding);
+    fn for_each_shape(&self, pairs: &[Pair], mut visit: impl FnMut(Present<'_>)) {
+        visit(Present { rules: self.undemanding, first: None, others: &[] });
         for pair in pairs {
             let Some(key) = self.keys.get(pair.key.0 as usize) else { continue };
             let range = key.shapes.start as usize..key.shapes.end as usize;
             for shape in self.shapes.get(range).unwrap_or_default() {
-                if shape.keys.iter().skip(1).all(|key| find(pairs, *key).is_some()) {
-                    visit(shape);
+                let Some((first, others)) = shape.keys.split_first() else { continue };
+                let first = find(pairs, *first);
+                if first.is_some() && others.iter().all(|key| find(pairs, *key).is_some()) {
+                    visit(Present { rules: shape.rules, first, others });
                 }
             }
         }
     }
+}
 
-    /// Which words of a block can be other than zero.
+/// A shape of which all keys are present.
+#[derive(Clone, Copy)]
+struct Present<'a> {
+    rules: SetId,
+    first: Option<&'a Pair>,
+    others: &'a [KeyId],
+}
+
+impl Present<'_> {
+    /// Which words of a block can be other than zero. The first key alone leaves few.
     #[inline]
-    fn occupied(&self, shape: &Shape, pairs: &[Pair], block: usize) -> u64 {
-        let mut occupied = self.sets.occupied(shape.rules, block);
-        for key in &shape.keys {
-            let Some(pair) = find(pairs, *key) else { return 0 };
-            occupied &=
-                self.sets.occupied(pair.any, block) | self.sets.occupied(pair.listed, block);
-        }
-        occupied
+    fn occupied(self, index: &Index, block: usize) -> u64 {
+        let occupied = |set| index.sets.occupied(set, block);
+        let content = |pair: &Pair| occupied(pair.any) | occupied(pair.listed);
+        occupied(self.rules) & self.first.map_or(u64::MAX, content)
     }
 
+    /// The rules of one word that match.
     #[inline]
-    fn word(&self, shape: &Shape, pairs: &[Pair], block: usize, index: u32) -> u64 {
-        let word = |set| self.sets.word(set, block, index);
-        let mut matching = word(shape.rules);
-        for key in &shape.keys {
-            let Some(pair) = find(pairs, *key) else { return 0 };
-            matching &= word(pair.any) | word(pair.listed);
+    fn word(self, index: &Index, pairs: &[Pair], block: usize, number: u32) -> u64 {
+        let word = |set| index.sets.word(set, block, number);
+        let content = |pair: &Pair| word(pair.any) | word(pair.listed);
+        let mut matching = word(self.rules) & self.first.map_or(u64::MAX, content);
+        for key in self.others {
+            matching &= find(pairs, *key).map_or(0, content);
         }
         if matching != 0 {
             for pair in pairs {
@@ -188,8 +191,8 @@ impl Index {
 }
 
 #[inline]
-fn find(pairs: &[Pair], key: KeyId) -> Option<Pair> {
-    pairs.iter().find(|pair| pair.key == key).copied()
+fn find(pairs: &[Pair], key: KeyId) -> Option<&Pair> {
+    pairs.iter().find(|pair| pair.key == key)
 }
 
 /// An [`Index`] with lists for sets.
@@ -286,18 +289,23 @@ impl Draft {
         let rules = self.rules as usize;
         let mut sets = SetsBuilder::new(rules);
         let undemanding = self.shapes.remove(&[][..]).unwrap_or_default();
-        let undemanding = Shape { keys: Box::default(), rules: sets.add(&undemanding) };
+        let undemanding = sets.add(&undemanding);
 
         let mut popularity = vec![0u32; self.keys.len()];
         for key in self.shapes.keys().flatten() {
             popularity[key.0 as usize] += 1;
         }
-        let mut shapes: Vec<(Box<[KeyId]>, Vec<u32>)> = self.shapes.into_iter().collect();
-        for (keys, _) in &mut shapes {
-            keys.sort_by_key(|key| popularity[key.0 as usize]);
-        }
+        let mut shapes: Vec<(KeyId, Box<[KeyId]>, Vec<u32>)> = self
+            .shapes
+            .into_iter()
+            .filter_map(|(mut keys, rules)| {
+                let rarest = *keys.iter().min_by_key(|key| popularity[key.0 as usize])?;
+                keys.sort_by_key(|key| std::cmp::Reverse(self.keys[key.0 as usize].values.len()));
+                Some((rarest, keys, rules))
+            })
+            .collect();
         shapes.sort_unstable();
-        let until = |id: u32| shapes.partition_point(|(keys, _)| keys[0] < KeyId(id)) as u32;
+        let until = |id: u32| shapes.partition_point(|(rarest, ..)| *rarest < KeyId(id)) as u32;
 
         let keys = self
             .keys
@@ -317,7 +325,7 @@ impl Draft {
             .collect();
         let shapes = shapes
             .into_iter()
-            .map(|(keys, rules)| Shape { keys, rules: sets.add(&rules) })
+            .map(|(_, keys, rules)| Shape { keys, rules: sets.add(&rules) })
             .collect();
         let ids = self.ids;
         Index { ids, keys, values, shapes, undemanding, rules, sets: sets.finish() }

@@ -30,6 +30,10 @@ impl Texts {
         hasher.finish()
     }
 
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     #[inline]
     pub fn get(&self, text: &str) -> Option<u32> {
         let found = |(stored, _): &(Box<str>, u32)| **stored == *text;
