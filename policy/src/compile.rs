@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ipnet::IpNet;
 
 use crate::attributes::{self, Attributes};
-use crate::bits::Bits;
 use crate::decide::Verdict;
 use crate::fabric::{AccessPolicy, Action, Fabric, LocalPeer, PeerLabels, PolicyName};
-use crate::index::{NO_PAIR, SideIndex, View, Vocabulary};
+use crate::index::Index;
+use crate::selector::Selector;
+use crate::sets::{Bits, SetsBuilder};
 use crate::table::{
-    ClientEntry, ClientId, ClientMap, ExportEntry, ImportEntry, PeerEntry, PeerId, PolicyEntry,
-    PolicyId, PolicyTable, SourceEntry,
+    ClientEntry, ClientId, ClientMap, Destination, ExportEntry, ImportEntry, PeerEntry, PeerId,
+    PolicyEntry, PolicyId, PolicyTable, SourceEntry,
 };
 
 impl PolicyTable {
@@ -24,10 +25,7 @@ impl PolicyTable {
         generation: u64,
         peer_labels: &PeerLabels,
     ) -> Self {
-        let policies = in_deciding_order(fabric);
-        let mut vocabulary = Vocabulary::default();
-        let from = index(&mut vocabulary, &policies, |policy| &policy.from);
-        let to = index(&mut vocabulary, &policies, |policy| &policy.to);
+        let policies = fabric.policies_in_deciding_order();
         let selective = |policy: &AccessPolicy| {
             policy.from.iter().any(|selector| !selector.requirements().is_empty())
         };
@@ -37,44 +35,40 @@ impl PolicyTable {
             .position(|policy| policy.dry_run && selective(policy))
             .map(|position| PolicyId(position as u32));
 
-        let mut scopes = Scopes::new(&policies);
-        let mut sets = Interned::default();
-        let mut destination = |namespace: &str, destination: &Attributes| {
-            let matching = matching_set(&to, &vocabulary, destination, policies.len());
-            sets.id(scopes.restrict(&matching, namespace))
-        };
-        let source_sets = fabric
-            .imports()
-            .map(|import| {
-                let sources = import.sources.iter().map(|source| {
-                    let labels = peer_labels.get(&source.peer);
-                    let attributes = attributes::egress_destination(import, source, labels);
-                    destination(&import.name.namespace, &attributes)
-                });
-                sources.collect()
+        let from = Side::new(&policies, |policy| &policy.from);
+        let mut sets = SetsBuilder::new(from.policy_of_rule.len());
+        let unknown_client = sets.intern(&from.index.matching(&Attributes::new()));
+        let client_entries: Box<[_]> = fabric
+            .workloads()
+            .map(|workload| ClientEntry {
+                name: workload.name.clone(),
+                attributes: attributes::source(local, workload).into_iter().collect(),
             })
             .collect();
-        let export_sets = fabric
-            .exports()
-            .map(|export| {
-                let attributes = attributes::ingress_destination(local, export);
-                destination(&export.name.namespace, &attributes)
-            })
-            .collect();
-
-        let mut client_sets = Interned::default();
-        let nobody = matching_set(&from, &vocabulary, &Attributes::new(), policies.len());
-        client_sets.id(nobody);
-        let client_entries = fabric
+        let client_sets = fabric
             .workloads()
             .map(|workload| {
                 let source = attributes::source(local, workload);
-                let set = matching_set(&from, &vocabulary, &source, policies.len());
-                ClientEntry {
-                    name: workload.name.clone(),
-                    set: client_sets.id(set),
-                    attributes: source.into_iter().collect(),
-                }
+                sets.intern(&from.index.matching(&source))
+            })
+            .collect();
+
+        let mut destinations = Destinations::new(&policies, &from);
+        let mut first_source = vec![0];
+        let mut sources = Vec::new();
+        for import in fabric.imports() {
+            for source in &import.sources {
+                let labels = peer_labels.get(&source.peer);
+                let attributes = attributes::egress_destination(import, source, labels);
+                sources.push(destinations.find(&mut sets, &import.name.namespace, &attributes));
+            }
+            first_source.push(sources.len() as u32);
+        }
+        let exported = fabric
+            .exports()
+            .map(|export| {
+                let attributes = attributes::ingress_destination(local, export);
+                destinations.find(&mut sets, &export.name.namespace, &attributes)
             })
             .collect();
 
@@ -88,100 +82,90 @@ impl PolicyTable {
             dry_run_guard,
             clients: clients(fabric),
             client_entries,
-            client_sets: client_sets.sets.into(),
-            destination_sets: sets.sets.into(),
-            source_sets,
-            export_sets,
+            client_sets,
+            unknown_client,
+            first_source: first_source.into(),
+            sources: sources.into(),
+            exported,
             policies: policies.iter().map(|policy| entry(policy)).collect(),
-            vocabulary,
-            from,
+            policy_of_rule: from.policy_of_rule,
+            from: from.index,
+            sets: sets.finish(),
         }
     }
 }
 
-/// Privileged before namespaced, deny before allow, then by name.
-fn in_deciding_order(fabric: &Fabric) -> Vec<&AccessPolicy> {
-    let mut policies: Vec<_> = fabric.policies().collect();
-    policies.sort_by_key(|policy| {
-        (!policy.name.is_privileged(), policy.action != Action::Deny, &policy.name)
-    });
-    policies
+/// The selectors of all policies at one end of a connection, as rules in the order in which their
+/// policies decide.
+struct Side {
+    policy_of_rule: Box<[u32]>,
+    index: Index,
 }
 
-fn index<'a>(
-    vocabulary: &mut Vocabulary,
-    policies: &[&'a AccessPolicy],
-    side: impl Fn(&'a AccessPolicy) -> &'a [crate::selector::Selector],
-) -> SideIndex {
-    let selectors = policies
-        .iter()
-        .zip(0u32..)
-        .flat_map(|(policy, id)| side(policy).iter().map(move |selector| (id, selector)));
-    SideIndex::build(vocabulary, selectors)
-}
-
-fn matching_set(
-    index: &SideIndex,
-    vocabulary: &Vocabulary,
-    attributes: &Attributes,
-    policies: usize,
-) -> Bits {
-    let mut storage = vec![NO_PAIR; attributes.len()];
-    let pairs = attributes.iter().map(|(key, value)| (&**key, &**value));
-    match View::resolve(vocabulary, pairs, &mut storage) {
-        Ok(view) => index.matching_set(&view, policies),
-        // Cannot be, the storage has a slot for every attribute; an empty set denies.
-        Err(_) => Bits::empty(policies),
+impl Side {
+    fn new<'a>(
+        policies: &[&'a AccessPolicy],
+        selectors: impl Fn(&'a AccessPolicy) -> &'a [Selector],
+    ) -> Self {
+        let policy_of_rule = policies
+            .iter()
+            .zip(0u32..)
+            .flat_map(|(policy, id)| std::iter::repeat_n(id, selectors(policy).len()))
+            .collect();
+        Self {
+            policy_of_rule,
+            index: Index::build(policies.iter().flat_map(|policy| selectors(policy))),
+        }
     }
 }
 
-/// Which policies apply in which namespace.
-struct Scopes<'a> {
+/// From the attributes of a destination to the rules of the `from` sides that apply there.
+struct Destinations<'a> {
     policies: &'a [&'a AccessPolicy],
-    applying: HashMap<Box<str>, Bits>,
+    to: Side,
+    /// Per policy the first of its `from` rules, and one more for the end.
+    first_rule: Vec<u32>,
+    rules: usize,
+    /// By namespace and the policies' `to` rules that match.
+    known: HashMap<(Box<str>, Bits), Destination>,
 }
 
-impl<'a> Scopes<'a> {
-    fn new(policies: &'a [&'a AccessPolicy]) -> Self {
-        Self { policies, applying: HashMap::new() }
+impl<'a> Destinations<'a> {
+    fn new(policies: &'a [&'a AccessPolicy], from: &Side) -> Self {
+        let mut first_rule = vec![0];
+        for policy in policies {
+            first_rule.push(first_rule.last().unwrap_or(&0) + policy.from.len() as u32);
+        }
+        Self {
+            policies,
+            to: Side::new(policies, |policy| &policy.to),
+            first_rule,
+            rules: from.policy_of_rule.len(),
+            known: HashMap::new(),
+        }
     }
 
-    /// Those of `matching` that are privileged or of this namespace.
-    fn restrict(&mut self, matching: &Bits, namespace: &str) -> Bits {
-        let policies = self.policies;
-        let applying = self.applying.entry(namespace.into()).or_insert_with(|| {
-            let mut bits = Bits::empty(policies.len());
-            for (policy, id) in policies.iter().zip(0u32..) {
-                if policy.name.namespace.as_deref().is_none_or(|own| own == namespace) {
-                    bits.insert(id);
+    /// `namespace` is that of the import or export: policies of others have no say.
+    fn find(
+        &mut self,
+        sets: &mut SetsBuilder,
+        namespace: &str,
+        attributes: &Attributes,
+    ) -> Destination {
+        let matching = self.to.index.matching(attributes);
+        *self.known.entry((namespace.into(), matching)).or_insert_with_key(|(_, matching)| {
+            let (mut enforced, mut dry_run) = (Bits::empty(self.rules), Bits::empty(self.rules));
+            for id in matching.members().filter_map(|rule| self.to.policy_of_rule.get(rule)) {
+                let policy = self.policies[*id as usize];
+                if policy.name.namespace.as_deref().is_some_and(|own| own != namespace) {
+                    continue;
                 }
+                let rules = if policy.dry_run { &mut dry_run } else { &mut enforced };
+                (self.first_rule[*id as usize]..self.first_rule[*id as usize + 1])
+                    .for_each(|rule| rules.insert(rule));
             }
-            bits
-        });
-        let mut restricted = Bits::empty(policies.len());
-        for id in matching.common(applying) {
-            restricted.insert(id);
-        }
-        restricted
-    }
-}
-
-/// Each distinct set once: clients and destinations that policies cannot tell apart share one.
-#[derive(Default)]
-struct Interned {
-    ids: HashMap<Bits, u32>,
-    sets: Vec<Bits>,
-}
-
-impl Interned {
-    fn id(&mut self, set: Bits) -> u32 {
-        if let Some(id) = self.ids.get(&set) {
-            return *id;
-        }
-        let id = self.sets.len() as u32;
-        self.sets.push(set.clone());
-        self.ids.insert(set, id);
-        id
+            Destination { enforced: sets.intern(&enforced), dry_run: sets.intern(&dry_run) }
+        })
     }
 }
 

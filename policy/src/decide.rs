@@ -6,10 +6,12 @@
 
 use std::net::IpAddr;
 
-use crate::bits::Bits;
-use crate::index::{NO_PAIR, View};
+use arrayvec::ArrayVec;
+
+use crate::index::Pair;
 use crate::limits::MAX_SOURCE_ATTRIBUTES;
-use crate::table::{ClientId, ExportId, ImportId, PolicyId, PolicyTable};
+use crate::sets::SetId;
+use crate::table::{ClientId, Destination, ExportId, ImportId, PolicyId, PolicyTable};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -60,8 +62,9 @@ impl Decision<'_> {
     }
 }
 
-/// The first matching policies: the one that decides, and a dry-run policy that stands before it.
-#[derive(Debug, Clone, Copy, Default)]
+/// The first matching rules: the one that decides, and one of a dry-run policy that stands before
+/// it.
+#[derive(Debug, Clone, Copy)]
 struct Matched {
     enforced: Option<u32>,
     dry_run: Option<u32>,
@@ -85,11 +88,12 @@ impl PolicyTable {
             return self.guard(PolicyId::UNKNOWN_CLIENT, Side::Egress);
         }
         let (Some(to), Some(from)) =
-            (self.destination_of_source(import, source_index), self.sources_of_client(client))
+            (self.destination_of_source(import, source_index), self.rules_of_client(client))
         else {
             return self.guard(PolicyId::STALE_REFERENCE, Side::Egress);
         };
-        self.conclude(Side::Egress, self.first_common(from, to), unknown)
+        let matched = self.first(to, |within| self.sets.first_common(within, from));
+        self.conclude(Side::Egress, matched, unknown)
     }
 
     /// May a client with these attributes use this export? The exporter's question, once per
@@ -112,11 +116,17 @@ impl PolicyTable {
         let Some(to) = self.destination_of_export(export) else {
             return self.guard(PolicyId::STALE_REFERENCE, Side::Ingress);
         };
-        let mut storage = [NO_PAIR; MAX_SOURCE_ATTRIBUTES];
-        let Ok(view) = View::resolve(&self.vocabulary, attributes, &mut storage) else {
-            return self.guard(PolicyId::TOO_MANY_ATTRIBUTES, Side::Ingress);
-        };
-        self.conclude(Side::Ingress, self.first_matching(&view, to), unknown)
+        let mut pairs: ArrayVec<Pair, MAX_SOURCE_ATTRIBUTES> = ArrayVec::new();
+        for (key, value) in attributes {
+            let Some(pair) = self.from.resolve(key, value) else { continue };
+            if let Some(earlier) = pairs.iter_mut().find(|earlier| earlier.same_key(pair)) {
+                *earlier = pair;
+            } else if pairs.try_push(pair).is_err() {
+                return self.guard(PolicyId::TOO_MANY_ATTRIBUTES, Side::Ingress);
+            }
+        }
+        let matched = self.first(to, |within| self.from.first(&pairs, &self.sets, within));
+        self.conclude(Side::Ingress, matched, unknown)
     }
 
     /// The workload that owns this address: the one with the longest prefix that covers it.
@@ -125,50 +135,22 @@ impl PolicyTable {
         self.clients.find(ip).unwrap_or(ClientId::UNKNOWN)
     }
 
-    fn first_common(&self, from: &Bits, to: &Bits) -> Matched {
-        let mut matched = Matched::default();
-        for policy in from.common(to) {
-            if self.is_dry_run(policy) {
-                matched.dry_run.get_or_insert(policy);
-            } else {
-                matched.enforced = Some(policy);
-                break;
-            }
-        }
-        matched
-    }
-
-    fn first_matching(&self, view: &View<'_>, to: &Bits) -> Matched {
-        let mut enforced = u32::MAX;
-        let mut dry_run = u32::MAX;
-        for policies in self.from.matching(view) {
-            for policy in policies.iter().copied() {
-                if policy >= enforced {
-                    break;
-                }
-                if !to.contains(policy) {
-                    continue;
-                }
-                if self.is_dry_run(policy) {
-                    dry_run = dry_run.min(policy);
-                } else {
-                    enforced = policy;
-                }
-            }
-        }
+    /// `lowest` finds the first rule of a set that matches the source.
+    fn first(&self, to: Destination, lowest: impl Fn(SetId) -> Option<u32>) -> Matched {
+        let enforced = lowest(to.enforced);
+        let dry_run = if to.dry_run == SetId::EMPTY { None } else { lowest(to.dry_run) };
         Matched {
-            enforced: (enforced != u32::MAX).then_some(enforced),
-            dry_run: (dry_run < enforced).then_some(dry_run),
+            enforced,
+            dry_run: dry_run.filter(|rule| enforced.is_none_or(|enforced| *rule < enforced)),
         }
-    }
-
-    fn is_dry_run(&self, policy: u32) -> bool {
-        self.policies.get(policy as usize).is_some_and(|entry| entry.dry_run)
     }
 
     fn conclude(&self, side: Side, matched: Matched, unknown_client: bool) -> Decision<'_> {
-        let entry = |policy: u32| self.policies.get(policy as usize);
-        let mut decision = match matched.enforced.and_then(|id| Some((PolicyId(id), entry(id)?))) {
+        let policy = |rule: u32| {
+            let id = PolicyId(*self.policy_of_rule.get(rule as usize)?);
+            Some((id, self.policy(id)?))
+        };
+        let mut decision = match matched.enforced.and_then(policy) {
             Some((id, entry)) => Decision {
                 verdict: entry.verdict,
                 policy: &entry.text,
@@ -185,8 +167,9 @@ impl PolicyTable {
             Some(guard) if unknown_client => (decision.verdict == Verdict::Allow).then_some(guard),
             _ => matched
                 .dry_run
-                .filter(|id| entry(*id).is_some_and(|entry| entry.verdict != decision.verdict))
-                .map(PolicyId),
+                .and_then(policy)
+                .filter(|(_, entry)| entry.verdict != decision.verdict)
+                .map(|(id, _)| id),
         };
         decision
     }

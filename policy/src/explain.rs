@@ -76,7 +76,7 @@ pub enum Guard {
     NotNeeded,
     /// The client has none, and this enforced policy, the first of them, looks at sources.
     UnknownClient { because: PolicyName },
-    /// The client has this many attributes that policies mention, more than
+    /// The client has this many attributes that a `from` mentions, more than
     /// [`MAX_SOURCE_ATTRIBUTES`].
     TooManyAttributes(usize),
 }
@@ -97,7 +97,8 @@ pub struct Stage {
     pub action: Action,
     /// False when the guard or an earlier stage has decided; nothing was looked at then.
     pub asked: bool,
-    /// By name. The first enforced one that matches decides.
+    /// In deciding order, see [`Fabric::policies_in_deciding_order`]. The first enforced one that
+    /// matches decides.
     pub policies: Vec<Considered>,
     /// Policies of other namespaces, which do not count here.
     pub elsewhere: usize,
@@ -180,6 +181,7 @@ pub struct Explainer<'a> {
     clients: HashMap<&'a ObjectName, ClientId>,
     /// In the order in which they decide.
     policies: Vec<&'a AccessPolicy>,
+    /// Mentioned by a `from`: those that count against [`MAX_SOURCE_ATTRIBUTES`].
     keys: HashSet<&'a str>,
 }
 
@@ -187,11 +189,8 @@ impl<'a> Explainer<'a> {
     /// Compiles the table that will be asked.
     #[must_use]
     pub fn new(fabric: &'a Fabric, local: &'a LocalPeer, peer_labels: &'a PeerLabels) -> Self {
-        let mut policies: Vec<&AccessPolicy> = fabric.policies().collect();
-        policies.sort_by_key(|policy| {
-            (!policy.name.is_privileged(), policy.action == Action::Allow, &policy.name)
-        });
-        let selectors = policies.iter().flat_map(|policy| policy.from.iter().chain(&policy.to));
+        let policies = fabric.policies_in_deciding_order();
+        let selectors = policies.iter().flat_map(|policy| &policy.from);
         Self {
             fabric,
             local,

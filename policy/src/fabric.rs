@@ -218,6 +218,22 @@ impl Fabric {
         self.policies.values()
     }
 
+    /// Both tiers in the order in which they decide: privileged before namespaced, deny before
+    /// allow. Among those with the same say the order only matters for which of several is named as
+    /// the deciding one; by selectors, because that keeps policies about the same clients together
+    /// in the sets of a table, and then by name.
+    #[must_use]
+    pub fn policies_in_deciding_order(&self) -> Vec<&AccessPolicy> {
+        let mut policies: Vec<_> = self.policies().collect();
+        policies.sort_by(|a, b| {
+            let say = |policy: &AccessPolicy| {
+                (!policy.name.is_privileged(), policy.action != Action::Deny)
+            };
+            (say(a), &a.from, &a.to, &a.name).cmp(&(say(b), &b.from, &b.to, &b.name))
+        });
+        policies
+    }
+
     pub fn workloads(&self) -> impl ExactSizeIterator<Item = &Workload> {
         self.workloads.values()
     }

@@ -1,198 +1,333 @@
-//! Selectors over interned attributes, found by the attributes they ask for.
+//! Which rules match one side of a connection, by set algebra.
+//!
+//! A rule is one selector of one policy. Per key and value that selectors mention the index knows
+//! the rules that ask for it and the rules that it bars. The rules that match some attributes are
+//! then, over all sets of keys that rules require and that are all present:
+//!
+//! > rules that require these keys ∩ for each of them (asks only for presence ∪ lists the value)
+//! > − for each key present (bars presence ∪ bars the value)
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use hashbrown::HashMap;
 
-use crate::bits::Bits;
-use crate::selector::{Operator, Selector};
+use crate::attributes::{Attributes, CLIENT_LABEL, PEER_LABEL};
+use crate::selector::{Operator, Requirement, Selector};
+use crate::sets::{self, Bits, SetId, Sets, SetsBuilder};
+use crate::texts::Texts;
 
-/// Keyed without randomness: the same fabric always compiles to the same table. The stored strings
-/// come from the operator's own files; remote strings are only looked up, never stored.
-type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct KeyId(u32);
+/// Most keys are labels. What stands before the label's own key says little and takes time to
+/// hash.
+const COMMON_PREFIX: usize = PEER_LABEL.len();
+const _: () = assert!(COMMON_PREFIX <= CLIENT_LABEL.len());
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ValueId(u32);
+struct KeyId(u32);
 
-impl ValueId {
-    /// Any value that no selector mentions.
-    const OTHER: Self = Self(0);
-}
-
-/// The keys and values that the selectors of a table mention.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Vocabulary {
-    keys: FixedMap<Box<str>, KeyId>,
-    values: Vec<FixedMap<Box<str>, ValueId>>,
-}
-
-impl Vocabulary {
-    fn learn_key(&mut self, key: &str) -> KeyId {
-        if let Some(id) = self.keys.get(key) {
-            return *id;
-        }
-        let id = KeyId(self.values.len() as u32);
-        self.keys.insert(key.into(), id);
-        self.values.push(FixedMap::default());
-        id
-    }
-
-    fn learn_value(&mut self, key: KeyId, value: &str) -> ValueId {
-        let values = &mut self.values[key.0 as usize];
-        let next = ValueId(values.len() as u32 + 1);
-        *values.entry(value.into()).or_insert(next)
-    }
-
-    fn value(&self, key: KeyId, value: &str) -> ValueId {
-        self.values
-            .get(key.0 as usize)
-            .and_then(|values| values.get(value))
-            .copied()
-            .unwrap_or(ValueId::OTHER)
-    }
-}
-
-pub(crate) type Pair = (KeyId, ValueId);
-
-/// An unused slot of a [`View`]'s storage.
-pub(crate) const NO_PAIR: Pair = (KeyId(u32::MAX), ValueId::OTHER);
-
-/// More known attributes than a view has room for.
-#[derive(Debug)]
-pub(crate) struct ViewFull;
-
-/// One side of a connection, reduced to the attributes that selectors mention.
-#[derive(Debug)]
-pub(crate) struct View<'s> {
-    pairs: &'s [Pair],
-}
-
-impl<'s> View<'s> {
-    /// Resolves `attributes` into `storage`. Of a repeated key the last value counts, as in the
-    /// JSON object that carries them.
-    pub fn resolve<'a>(
-        vocabulary: &Vocabulary,
-        attributes: impl Iterator<Item = (&'a str, &'a str)>,
-        storage: &'s mut [Pair],
-    ) -> Result<Self, ViewFull> {
-        let mut used = 0;
-        for (key, value) in attributes {
-            let Some(&key) = vocabulary.keys.get(key) else { continue };
-            let value = vocabulary.value(key, value);
-            if let Some(pair) = storage[..used].iter_mut().find(|(known, _)| *known == key) {
-                pair.1 = value;
-            } else {
-                *storage.get_mut(used).ok_or(ViewFull)? = (key, value);
-                used += 1;
-            }
-        }
-        Ok(Self { pairs: &storage[..used] })
-    }
-
-    fn get(&self, key: KeyId) -> Option<ValueId> {
-        self.pairs.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Condition {
+/// An attribute whose key some selector mentions: the key, and the rules that have something to
+/// say about its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair {
     key: KeyId,
-    operator: Operator,
-    values: Box<[ValueId]>,
+    any: SetId,
+    listed: SetId,
+    absent: SetId,
+    barred: SetId,
 }
 
-impl Condition {
-    fn holds(&self, view: &View<'_>) -> bool {
-        let value = view.get(self.key);
-        let listed = |value: ValueId| self.values.binary_search(&value).is_ok();
-        match self.operator {
-            Operator::In => value.is_some_and(listed),
-            Operator::NotIn => !value.is_some_and(listed),
-            Operator::Exists => value.is_some(),
-            Operator::DoesNotExist => value.is_none(),
-        }
+impl Pair {
+    pub fn same_key(self, other: Self) -> bool {
+        self.key == other.key
     }
 }
 
-/// One distinct selector and the policies that have it on this side.
 #[derive(Debug, Clone)]
-struct Term {
-    conditions: Box<[Condition]>,
-    /// Ascending.
-    policies: Vec<u32>,
+struct Key {
+    /// Positions in [`Index::values`].
+    values: Texts,
+    /// Rules that require the key and take any value.
+    any: SetId,
+    /// Rules that do not match where the key is present.
+    absent: SetId,
+    /// Of [`Index::shapes`]: those that are kept with this key.
+    shapes: std::ops::Range<u32>,
 }
 
-/// All selectors of one side. A selector with an `In` condition is only looked at when the view has
-/// one of its values.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SideIndex {
-    terms: Vec<Term>,
-    by_pair: FixedMap<Pair, Vec<u32>>,
-    /// Terms without an `In` condition.
-    always: Vec<u32>,
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    /// Rules that require the key and list this value.
+    listed: SetId,
+    /// Rules that do not match this value.
+    barred: SetId,
 }
 
-impl SideIndex {
-    /// Indexes the selectors of policies, given in ascending order of the policies.
-    pub fn build<'a>(
-        vocabulary: &mut Vocabulary,
-        selectors: impl Iterator<Item = (u32, &'a Selector)>,
-    ) -> Self {
-        let mut index = Self::default();
-        let mut known: FixedMap<&Selector, usize> = FixedMap::default();
-        for (policy, selector) in selectors {
-            let term = *known.entry(selector).or_insert_with(|| index.add(vocabulary, selector));
-            let policies = &mut index.terms[term].policies;
-            if policies.last() != Some(&policy) {
-                policies.push(policy);
-            }
+/// The rules that require the same keys. It is kept with the one of them that stands in the fewest
+/// shapes.
+#[derive(Debug, Clone)]
+struct Shape {
+    /// The one with the most values first: its value alone leaves few rules.
+    keys: Box<[KeyId]>,
+    rules: SetId,
+}
+
+/// The selectors of one side of all policies.
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
+    ids: Texts,
+    keys: Vec<Key>,
+    values: Vec<Value>,
+    shapes: Vec<Shape>,
+    /// Rules that require no key.
+    undemanding: SetId,
+    rules: usize,
+    sets: Sets,
+}
+
+impl Index {
+    /// The number of a rule is its position in `rules`.
+    pub fn build<'a>(rules: impl Iterator<Item = &'a Selector>) -> Self {
+        let mut draft = Draft::new();
+        for (selector, rule) in rules.zip(0u32..) {
+            draft.add(rule, selector);
         }
-        index
+        draft.finish()
     }
 
-    fn add(&mut self, vocabulary: &mut Vocabulary, selector: &Selector) -> usize {
-        let mut conditions = Vec::with_capacity(selector.requirements().len());
-        for requirement in selector.requirements() {
-            let key = vocabulary.learn_key(requirement.key());
-            let mut values: Box<[ValueId]> = requirement
-                .values()
-                .iter()
-                .map(|value| vocabulary.learn_value(key, value))
-                .collect();
-            values.sort_unstable();
-            conditions.push(Condition { key, operator: requirement.operator(), values });
-        }
-        let term = self.terms.len();
-        match conditions.iter().find(|condition| condition.operator == Operator::In) {
-            Some(condition) => {
-                for value in &condition.values {
-                    self.by_pair.entry((condition.key, *value)).or_default().push(term as u32);
+    /// The attribute in the terms of this index; None if no rule mentions its key.
+    #[inline]
+    pub fn resolve(&self, key: &str, value: &str) -> Option<Pair> {
+        let id = self.ids.get(key)?;
+        let key = self.keys.get(id as usize)?;
+        let value = key.values.get(value).and_then(|value| self.values.get(value as usize));
+        let (listed, barred) = value.map_or((SetId::EMPTY, SetId::EMPTY), |v| (v.listed, v.barred));
+        Some(Pair { key: KeyId(id), any: key.any, listed, absent: key.absent, barred })
+    }
+
+    /// The lowest rule of `within`, a set of `sets` over the same rules, that matches the
+    /// attributes `pairs`, of which each key stands there once.
+    pub fn first(&self, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
+        let mut best = u32::MAX;
+        self.for_each_shape(pairs, |shape| {
+            'shape: for block in 0..sets.blocks() {
+                let occupied = shape.occupied(self, block) & sets.occupied(within, block);
+                for index in sets::members(occupied) {
+                    let word = sets.word(within, block, index);
+                    let word = word & shape.word(self, pairs, block, index);
+                    if let Some(rule) = sets::lowest_rule(block, index, word) {
+                        best = best.min(rule);
+                        break 'shape;
+                    }
                 }
             }
-            None => self.always.push(term as u32),
-        }
-        self.terms.push(Term { conditions: conditions.into(), policies: Vec::new() });
-        term
+        });
+        (best != u32::MAX).then_some(best)
     }
 
-    /// For each matching selector the policies that have it, ascending.
-    pub fn matching<'i>(&'i self, view: &'i View<'_>) -> impl Iterator<Item = &'i [u32]> {
-        let asked_for = view.pairs.iter().filter_map(|pair| self.by_pair.get(pair)).flatten();
-        asked_for
-            .chain(&self.always)
-            .map(|term| &self.terms[*term as usize])
-            .filter(|term| term.conditions.iter().all(|condition| condition.holds(view)))
-            .map(|term| &*term.policies)
+    /// All rules that match.
+    pub fn matching(&self, attributes: &Attributes) -> Bits {
+        let pairs: Vec<Pair> =
+            attributes.iter().filter_map(|(key, value)| self.resolve(key, value)).collect();
+        let mut matching = Bits::empty(self.rules);
+        self.for_each_shape(&pairs, |shape| {
+            for block in 0..self.sets.blocks() {
+                for index in sets::members(shape.occupied(self, block)) {
+                    let word = shape.word(self, &pairs, block, index);
+                    matching.insert_word(sets::word_number(block, index), word);
+                }
+            }
+        });
+        matching
     }
 
-    /// The policies of which at least one selector matches.
-    pub fn matching_set(&self, view: &View<'_>, policies: usize) -> Bits {
-        let mut bits = Bits::empty(policies);
-        for policy in self.matching(view).flatten() {
-            bits.insert(*policy);
+    /// Visits the shapes of which all keys are present.
+    #[inline]
+    fn for_each_shape(&self, pairs: &[Pair], mut visit: impl FnMut(Present<'_>)) {
+        visit(Present { rules: self.undemanding, first: None, others: &[] });
+        for pair in pairs {
+            let Some(key) = self.keys.get(pair.key.0 as usize) else { continue };
+            let range = key.shapes.start as usize..key.shapes.end as usize;
+            for shape in self.shapes.get(range).unwrap_or_default() {
+                let Some((first, others)) = shape.keys.split_first() else { continue };
+                let first = find(pairs, *first);
+                if first.is_some() && others.iter().all(|key| find(pairs, *key).is_some()) {
+                    visit(Present { rules: shape.rules, first, others });
+                }
+            }
         }
-        bits
+    }
+}
+
+/// A shape of which all keys are present.
+#[derive(Clone, Copy)]
+struct Present<'a> {
+    rules: SetId,
+    first: Option<&'a Pair>,
+    others: &'a [KeyId],
+}
+
+impl Present<'_> {
+    /// Which words of a block can be other than zero. The first key alone leaves few.
+    #[inline]
+    fn occupied(self, index: &Index, block: usize) -> u64 {
+        let occupied = |set| index.sets.occupied(set, block);
+        let content = |pair: &Pair| occupied(pair.any) | occupied(pair.listed);
+        occupied(self.rules) & self.first.map_or(u64::MAX, content)
+    }
+
+    /// The rules of one word that match.
+    #[inline]
+    fn word(self, index: &Index, pairs: &[Pair], block: usize, number: u32) -> u64 {
+        let word = |set| index.sets.word(set, block, number);
+        let content = |pair: &Pair| word(pair.any) | word(pair.listed);
+        let mut matching = word(self.rules) & self.first.map_or(u64::MAX, content);
+        for key in self.others {
+            matching &= find(pairs, *key).map_or(0, content);
+        }
+        if matching != 0 {
+            for pair in pairs {
+                matching &= !(word(pair.absent) | word(pair.barred));
+            }
+        }
+        matching
+    }
+}
+
+#[inline]
+fn find(pairs: &[Pair], key: KeyId) -> Option<&Pair> {
+    pairs.iter().find(|pair| pair.key == key)
+}
+
+/// An [`Index`] with lists for sets.
+#[derive(Debug)]
+struct Draft {
+    rules: u32,
+    ids: Texts,
+    keys: Vec<DraftKey>,
+    values: Vec<DraftValue>,
+    shapes: HashMap<Box<[KeyId]>, Vec<u32>, foldhash::fast::FixedState>,
+}
+
+#[derive(Debug, Default)]
+struct DraftKey {
+    values: Texts,
+    any: Vec<u32>,
+    absent: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct DraftValue {
+    listed: Vec<u32>,
+    barred: Vec<u32>,
+}
+
+impl Draft {
+    fn new() -> Self {
+        Self {
+            rules: 0,
+            ids: Texts::with_common_prefix(COMMON_PREFIX),
+            keys: Vec::new(),
+            values: Vec::new(),
+            shapes: HashMap::default(),
+        }
+    }
+
+    fn add(&mut self, rule: u32, selector: &Selector) {
+        self.rules = rule + 1;
+        let mut shape = Vec::new();
+        // Requirements are sorted, so those of one key stand together.
+        for group in selector.requirements().chunk_by(|a, b| a.key() == b.key()) {
+            let key = self.key(group[0].key());
+            let of = |operator| group.iter().filter(move |r| r.operator() == operator);
+            let mut lists = of(Operator::In).map(Requirement::values);
+            let required = match lists.next() {
+                // Of several lists only what all of them have; nothing may be left.
+                Some(first) => {
+                    let others: Vec<_> = lists.collect();
+                    for value in first.iter().filter(|v| others.iter().all(|o| o.contains(v))) {
+                        self.value(key, value).listed.push(rule);
+                    }
+                    true
+                }
+                None if of(Operator::Exists).next().is_some() => {
+                    self.keys[key.0 as usize].any.push(rule);
+                    true
+                }
+                None => false,
+            };
+            if required {
+                shape.push(key);
+            }
+            for value in of(Operator::NotIn).flat_map(Requirement::values) {
+                let barred = &mut self.value(key, value).barred;
+                if barred.last() != Some(&rule) {
+                    barred.push(rule);
+                }
+            }
+            if of(Operator::DoesNotExist).next().is_some() {
+                self.keys[key.0 as usize].absent.push(rule);
+            }
+        }
+        self.shapes.entry(shape.into()).or_default().push(rule);
+    }
+
+    fn key(&mut self, key: &str) -> KeyId {
+        let id = self.ids.get_or_insert(key, self.keys.len() as u32);
+        if id as usize == self.keys.len() {
+            self.keys.push(DraftKey::default());
+        }
+        KeyId(id)
+    }
+
+    fn value(&mut self, key: KeyId, value: &str) -> &mut DraftValue {
+        let values = &mut self.keys[key.0 as usize].values;
+        let id = values.get_or_insert(value, self.values.len() as u32) as usize;
+        if id == self.values.len() {
+            self.values.push(DraftValue::default());
+        }
+        &mut self.values[id]
+    }
+
+    fn finish(mut self) -> Index {
+        let rules = self.rules as usize;
+        let mut sets = SetsBuilder::new(rules);
+        let undemanding = self.shapes.remove(&[][..]).unwrap_or_default();
+        let undemanding = sets.add(&undemanding);
+
+        let mut popularity = vec![0u32; self.keys.len()];
+        for key in self.shapes.keys().flatten() {
+            popularity[key.0 as usize] += 1;
+        }
+        let mut shapes: Vec<(KeyId, Box<[KeyId]>, Vec<u32>)> = self
+            .shapes
+            .into_iter()
+            .filter_map(|(mut keys, rules)| {
+                let rarest = *keys.iter().min_by_key(|key| popularity[key.0 as usize])?;
+                keys.sort_by_key(|key| std::cmp::Reverse(self.keys[key.0 as usize].values.len()));
+                Some((rarest, keys, rules))
+            })
+            .collect();
+        shapes.sort_unstable();
+        let until = |id: u32| shapes.partition_point(|(rarest, ..)| *rarest < KeyId(id)) as u32;
+
+        let keys = self
+            .keys
+            .into_iter()
+            .zip(0u32..)
+            .map(|(key, id)| Key {
+                values: key.values,
+                any: sets.add(&key.any),
+                absent: sets.add(&key.absent),
+                shapes: until(id)..until(id + 1),
+            })
+            .collect();
+        let values = self
+            .values
+            .into_iter()
+            .map(|value| Value { listed: sets.add(&value.listed), barred: sets.add(&value.barred) })
+            .collect();
+        let shapes = shapes
+            .into_iter()
+            .map(|(_, keys, rules)| Shape { keys, rules: sets.add(&rules) })
+            .collect();
+        let ids = self.ids;
+        Index { ids, keys, values, shapes, undemanding, rules, sets: sets.finish() }
     }
 }

@@ -16,7 +16,6 @@
 pub mod agreement;
 pub mod attributes;
 pub mod balance;
-mod bits;
 pub mod client;
 mod compile;
 pub mod connection;
@@ -32,7 +31,9 @@ pub mod model;
 pub mod names;
 pub mod reference;
 pub mod selector;
+mod sets;
 pub mod table;
+mod texts;
 pub mod validate;
 pub mod yaml;
 

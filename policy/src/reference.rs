@@ -90,15 +90,14 @@ impl Reference<'_> {
     }
 
     fn decide(&self, side: Side, from: &Attributes, to: &Attributes, namespace: &str) -> Outcome {
+        let all = self.fabric.policies_in_deciding_order();
         let enforced: Vec<&AccessPolicy> =
-            self.fabric.policies().filter(|policy| !policy.dry_run).collect();
-        let all: Vec<&AccessPolicy> = self.fabric.policies().collect();
+            all.iter().filter(|policy| !policy.dry_run).copied().collect();
         let mut outcome = judge(&enforced, side, from, to, namespace);
         let would_be = judge(&all, side, from, to, namespace);
         if would_be.verdict != outcome.verdict {
             outcome.dry_run_match = if would_be.tier == Tier::Guard {
-                in_order(&all)
-                    .into_iter()
+                all.iter()
                     .find(|policy| policy.dry_run && looks_at_sources(policy))
                     .map(|policy| policy.name.clone())
             } else {
@@ -130,7 +129,7 @@ fn judge(
     }
     for tier in [Tier::Privileged, Tier::Namespace] {
         for (action, verdict) in [(Action::Deny, Verdict::Deny), (Action::Allow, Verdict::Allow)] {
-            for policy in in_order(policies) {
+            for policy in policies {
                 let applies = match &policy.name.namespace {
                     None => tier == Tier::Privileged,
                     Some(own) => tier == Tier::Namespace && **own == *namespace,
@@ -146,15 +145,6 @@ fn judge(
         }
     }
     outcome(Verdict::Deny, "<default deny>".to_owned(), Tier::Default)
-}
-
-/// The order that names one of several policies with the same say.
-fn in_order<'a>(policies: &[&'a AccessPolicy]) -> Vec<&'a AccessPolicy> {
-    let mut policies = policies.to_vec();
-    policies.sort_by_key(|policy| {
-        (policy.name.namespace.is_some(), policy.action == Action::Allow, policy.name.clone())
-    });
-    policies
 }
 
 fn any_matches(selectors: &[Selector], attributes: &Attributes) -> bool {

@@ -9,10 +9,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 
 use crate::balance::LbScheme;
-use crate::bits::Bits;
 use crate::decide::{Tier, Verdict};
 use crate::fabric::{Gateway, Host, Labels, ObjectName, PolicyName};
-use crate::index::{SideIndex, Vocabulary};
+use crate::index::Index;
+use crate::sets::{SetId, Sets};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -150,8 +150,13 @@ pub(crate) struct ClientEntry {
     pub name: ObjectName,
     /// Sorted by key.
     pub attributes: Box<[(Box<str>, Box<str>)]>,
-    /// Position in [`PolicyTable::client_sets`].
-    pub set: u32,
+}
+
+/// The rules of the policies whose `to` matches a destination and that apply in its namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub enforced: SetId,
+    pub dry_run: SetId,
 }
 
 /// Who owns which address.
@@ -180,23 +185,25 @@ pub struct PolicyTable {
     pub(crate) exports: Box<[ExportEntry]>,
     /// In the order in which they decide.
     pub(crate) policies: Box<[PolicyEntry]>,
-    pub(crate) vocabulary: Vocabulary,
-    /// The `from` sides of all policies.
-    pub(crate) from: SideIndex,
+    /// The `from` selectors of all policies. A rule is one of these; rules are numbered like their
+    /// policies, in the order in which they decide.
+    pub(crate) from: Index,
+    pub(crate) policy_of_rule: Box<[u32]>,
+    pub(crate) sets: Sets,
     /// An enforced policy looks at sources.
     pub(crate) guarded: bool,
     /// The first dry-run policy that looks at sources; of no effect while an enforced one does.
     pub(crate) dry_run_guard: Option<PolicyId>,
     pub(crate) clients: ClientMap,
     pub(crate) client_entries: Box<[ClientEntry]>,
-    /// Distinct sets of policies whose `from` matches a client; the first is the unknown client's.
-    pub(crate) client_sets: Box<[Bits]>,
-    /// Distinct sets of policies that apply to a destination: `to` matches, and the namespace.
-    pub(crate) destination_sets: Box<[Bits]>,
-    /// Per import and source, position in `destination_sets`.
-    pub(crate) source_sets: Box<[Box<[u32]>]>,
-    /// Per export, position in `destination_sets`.
-    pub(crate) export_sets: Box<[u32]>,
+    /// By [`ClientId`]: the rules that match the client.
+    pub(crate) client_sets: Box<[SetId]>,
+    pub(crate) unknown_client: SetId,
+    /// By [`ImportId`]: where its sources begin in `sources`, and one more for the end.
+    pub(crate) first_source: Box<[u32]>,
+    pub(crate) sources: Box<[Destination]>,
+    /// By [`ExportId`].
+    pub(crate) exported: Box<[Destination]>,
 }
 
 impl PolicyTable {
@@ -294,20 +301,24 @@ impl PolicyTable {
         self.guarded
     }
 
-    pub(crate) fn sources_of_client(&self, client: ClientId) -> Option<&Bits> {
+    pub(crate) fn rules_of_client(&self, client: ClientId) -> Option<SetId> {
         if client == ClientId::UNKNOWN {
-            return self.client_sets.first();
+            return Some(self.unknown_client);
         }
-        let entry = self.client_entries.get(client.index())?;
-        self.client_sets.get(entry.set as usize)
+        self.client_sets.get(client.index()).copied()
     }
 
-    pub(crate) fn destination_of_source(&self, import: ImportId, source: usize) -> Option<&Bits> {
-        let set = *self.source_sets.get(import.index())?.get(source)?;
-        self.destination_sets.get(set as usize)
+    pub(crate) fn destination_of_source(
+        &self,
+        import: ImportId,
+        source: usize,
+    ) -> Option<Destination> {
+        let first = *self.first_source.get(import.index())? as usize;
+        let end = *self.first_source.get(import.index().checked_add(1)?)? as usize;
+        self.sources.get(first..end)?.get(source).copied()
     }
 
-    pub(crate) fn destination_of_export(&self, export: ExportId) -> Option<&Bits> {
-        self.destination_sets.get(*self.export_sets.get(export.index())? as usize)
+    pub(crate) fn destination_of_export(&self, export: ExportId) -> Option<Destination> {
+        self.exported.get(export.index()).copied()
     }
 }

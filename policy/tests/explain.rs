@@ -170,7 +170,8 @@ fn unknown_objects_are_errors_and_too_many_attributes_a_denial() {
             "PrivilegedAccessPolicy",
             &format!("p{number}"),
             &format!(
-                "{{action: allow, to: [{{workloadSelector: {{}}}}], from: [{{workloadSelector: \
+                "{{action: allow, to: [{{workloadSelector: {{matchExpressions: [{{key: \
+                 peer.clusterlink.net/name, operator: Exists}}]}}}}], from: [{{workloadSelector: \
                  {{matchLabels: {{client.clusterlink.net/labels.k{number}: a}}}}}}]}}"
             ),
         );
@@ -187,6 +188,11 @@ fn unknown_objects_are_errors_and_too_many_attributes_a_denial() {
     let refused = explainer.ingress(&db, &from).unwrap();
     assert_eq!(refused.guard, Guard::TooManyAttributes(129));
     assert_eq!(refused.outcome.policy, "<too many attributes>");
+    // A key that only a `to` mentions does not count.
+    let mut fewer = from.clone();
+    fewer.remove("client.clusterlink.net/labels.k0");
+    fewer.insert("peer.clusterlink.net/name".into(), "site-a".into());
+    assert!(explainer.ingress(&db, &fewer).unwrap().is_allowed());
 
     let other = ObjectName::new("default", "dv");
     let error = explainer.ingress(&other, &from).unwrap_err();

@@ -53,7 +53,13 @@ fn compare<K: Ord + Display, V: PartialEq>(
     for name in names {
         let change = match (old.get(name), new.get(name)) {
             (Some(old), Some(new)) if old == new => continue,
-            (Some(old), Some(new)) => Change::Changed(describe(old, new)),
+            (Some(old), Some(new)) => {
+                let mut words = describe(old, new);
+                if words.is_empty() {
+                    words.push("another value of a field".to_owned());
+                }
+                Change::Changed(words)
+            }
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
         };

@@ -69,7 +69,7 @@ pub(super) fn print(explanation: &Explanation, verbose: bool, indent: &str) {
             &format!("refused before any policy is asked, because {because} looks at sources"),
         ),
         Guard::TooManyAttributes(count) => {
-            row("attributes", &format!("{count} that policies mention are too many"));
+            row("attributes", &format!("{count} that policies look at in clients are too many"));
         }
     }
     for stage in &explanation.stages {
