@@ -215,6 +215,60 @@ fn eval_tells_machines_everything() {
 }
 
 #[test]
+fn eval_says_which_of_several_sources_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = copy("site-a", dir.path());
+    let imports = |scheme: &str| {
+        let text = format!(
+            "apiVersion: clusterlink.net/v1alpha1\nkind: Import\n\
+             metadata: {{name: web, namespace: demo}}\nspec:\n  port: 80\n  lbScheme: {scheme}\n  \
+             sources:\n  - {{peer: site-c, exportName: web, exportNamespace: demo}}\n  \
+             - {{peer: site-b, exportName: web, exportNamespace: demo}}\n  \
+             - {{peer: site-b, exportName: iperf, exportNamespace: demo}}\n  \
+             - {{peer: site-b, exportName: none, exportNamespace: demo}}\n"
+        );
+        fs::write(site.join("objects/imports.yaml"), text).unwrap();
+    };
+    fs::remove_file(site.join("gateway.yaml")).unwrap();
+    let other = demo().join("site-b").display().to_string();
+    let args = [
+        "policy",
+        "eval",
+        "objects",
+        "--name",
+        "site-a",
+        "--import",
+        "demo/web",
+        "--client",
+        "10.1.0.2",
+        "--exporter",
+        &*other,
+    ];
+    imports("static");
+    let text = answer(&site, 0, &args);
+    assert!(text.contains("import    demo/web, 4 sources, static\n"), "{text}");
+    // The importer's policies allow site-b only.
+    assert!(text.contains("to[0] wants peer.clusterlink.net/name In [site-b]"), "{text}");
+    assert!(text.contains("  exporter site-b: DENY, it has no export demo/none\n"), "{text}");
+    let last = text.lines().last().unwrap();
+    let wanted = "source 2 (demo/web at site-b) serves; static takes the first allowed source";
+    assert!(last.starts_with("ALLOWED: ") && last.contains(wanted), "{last}");
+
+    imports("round-robin");
+    let last = answer(&site, 0, &args).lines().last().unwrap().to_owned();
+    assert!(last.contains("gives each of the 2 allowed sources its turn"), "{last}");
+    imports("random");
+    let last = answer(&site, 0, &args).lines().last().unwrap().to_owned();
+    assert!(last.contains("sources 2, 3 serve, as random chooses"), "{last}");
+    let document = json(&site, 0, &[&args[..], &["--json"]].concat());
+    assert_eq!(document["serving"], Value::Null);
+
+    let only = [&args[..], &["--peer", "site-c"]].concat();
+    let text = answer(&site, 1, &only);
+    assert!(text.contains("source 1  demo/web at site-c") && !text.contains("source 2"), "{text}");
+}
+
+#[test]
 fn eval_refuses_what_does_not_exist_with_the_nearest_name() {
     let eval = |args: &[&str]| refusal(&demo(), 2, &[&["policy", "eval"], args].concat());
     let text = eval(&["site-a", "--import", "demo/wbe", "--client", "unknown"]);

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use clgw_policy::connection::Site;
 use clgw_policy::expect::{self, Answer};
-use clgw_policy::{Diagnostic, SourceFile, Verdict};
+use clgw_policy::{Client, Diagnostic, SourceFile, Verdict};
+use proptest::prelude::*;
 
+use support::generated::config;
 use support::{object, object_with, objects, render};
 
 const SITES: &str =
@@ -186,5 +188,49 @@ fn nothing_to_ask_is_an_error_too() {
     for text in ["", "sites: {}\n", "sites: {a: {objects: x}}\ntests: []\n", "tests: 7\n"] {
         let found = expect::parse(&SourceFile::new("t.yaml", text)).unwrap_err();
         assert!(found.iter().any(|d| !d.hint.is_empty()), "{text}: {found:?}");
+    }
+}
+
+const GOOD: &str = "\
+sites: {site-a: {objects: a, labels: {k: v}}, site-b: {config: g.yaml}}
+tests:
+- {name: n, site: site-a, import: shop/db, client: 10.0.0.1, peer: b, expect: allow, by: x/y}
+- {site: site-b, export: a/b, client: {peer: c, peerLabels: {k: v}, namespace: n, labels: {a: b}}, expect: deny}
+- {site: site-a, import: a/b, client: {namespace: n, serviceAccount: s}, expect: deny}
+";
+
+#[test]
+fn the_good_table_is_good() {
+    let table = expect::parse(&SourceFile::new("t.yaml", GOOD)).unwrap();
+    assert_eq!((table.sites.len(), table.cases.len()), (2, 3));
+}
+
+proptest! {
+    #![proptest_config(config(2000))]
+
+    #[test]
+    fn no_text_makes_the_table_panic(text in "[ a-z:{},\\[\\]\n'\"-]*") {
+        let _ = expect::parse(&SourceFile::new("t.yaml", text));
+    }
+
+    /// A piece of a good table is replaced: what is refused has a place in the file.
+    #[test]
+    fn no_damaged_table_makes_it_panic(
+        at in 0..GOOD.len(), length in 0usize..20, text in "[a-z0-9:{},\\[\\]\n /-]{0,6}",
+    ) {
+        let end = (at + length).min(GOOD.len());
+        let damaged = format!("{}{text}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(found) = expect::parse(&SourceFile::new("t.yaml", damaged)) {
+            prop_assert!(!found.is_empty());
+            prop_assert!(found.iter().all(|d| d.file == "t.yaml" && !d.message.is_empty()));
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_client_panic(text in "[a-z0-9:=.,/-]*") {
+        if let Ok(client) = Client::parse(&text) {
+            // What it is printed as is the same client, but for the peer.
+            prop_assert!(Client::parse(&client.to_string()).is_ok(), "{}", client);
+        }
     }
 }

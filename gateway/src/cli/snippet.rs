@@ -20,12 +20,14 @@ pub(super) struct Painter {
     renderer: Renderer,
     file: String,
     text: String,
+    /// Where each line of `text` begins.
+    starts: Vec<usize>,
 }
 
 impl Painter {
     pub fn new(colour: bool) -> Self {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        Self { renderer, file: String::new(), text: String::new() }
+        Self { renderer, file: String::new(), text: String::new(), starts: Vec::new() }
     }
 
     /// The finding in several lines, without a final newline. Where the file has no such line, or
@@ -72,9 +74,11 @@ impl Painter {
         if self.file != file {
             file.clone_into(&mut self.file);
             self.text = config::read_text(Path::new(file)).unwrap_or_default();
+            let ends = self.text.match_indices('\n').map(|(end, _)| end + 1);
+            self.starts = std::iter::once(0).chain(ends).collect();
         }
-        let line = self.text.lines().nth(index)?;
-        (line.chars().nth(LONGEST_LINE).is_none()).then(|| line.to_owned())
+        let line = self.text[*self.starts.get(index)?..].lines().next()?;
+        line.chars().nth(LONGEST_LINE).is_none().then(|| line.to_owned())
     }
 }
 
@@ -118,6 +122,14 @@ mod tests {
         assert_eq!(underlined("host: bücher.example", 7), "bücher.example");
         assert_eq!(underlined("short", 80), "");
         assert_eq!(underlined("", 1), "");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_place_in_any_line_can_be_underlined(line in "[ a:#,\"'{}\\[\\]é\u{1f600}]*", column: u8) {
+            let span = extent(&line, u64::from(column));
+            assert!(span.start <= span.end && line.get(span).is_some());
+        }
     }
 
     fn finding(file: &str, line: u64, column: u64) -> Diagnostic {

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clgw_policy::attributes::Attributes;
-use clgw_policy::connection::{self, Connection, Exporter, SourceView, reported_labels};
-use clgw_policy::{
-    Client, Diagnostic, Explainer, Explanation, LbScheme, ObjectName, PeerLabels, Verdict,
-};
-use serde_json::{Value, json};
+use clgw_policy::connection::{connect, reported_labels};
+use clgw_policy::{Client, Diagnostic, Explainer, Explanation, ObjectName, PeerLabels, Verdict};
+use serde_json::json;
 
+use super::connection::Asked;
 use super::site::{
     self, LoadedSite, OtherSite, PeerArgs, PeerLabel, Refused, object_name, other_site, peer_label,
 };
-use super::{json as document, trace};
+use super::{connection, json as document, trace};
 use crate::cli::output;
 use crate::lifecycle::ExitCode;
 
@@ -163,152 +162,19 @@ fn import_answer(
         _ => described,
     };
     let only = args.peer.as_deref();
-    let connection =
-        connection::connect(&explainer, &others, name, client.as_ref(), only).map_err(defect)?;
+    let connection = connect(&explainer, &others, name, client.as_ref(), only).map_err(defect)?;
+    let question = Asked {
+        client: &args.client,
+        workload: client.as_ref(),
+        import: name,
+        importer: &asked.site.local.name,
+    };
     if args.json {
-        output::json(&connection_json(args, name, client.as_ref(), &connection));
+        output::json(&connection::json(&question, &connection));
     } else {
-        print_connection(args, &asked.site.local.name, name, client.as_ref(), &connection);
+        connection::print(&question, &connection, args.verbose);
     }
     Ok(connection.is_allowed())
-}
-
-/// The client in words: who it is, and what was asked for.
-fn client_text(asked: &Client, workload: Option<&ObjectName>) -> String {
-    match (asked, workload) {
-        (Client::Address(ip), Some(workload)) => format!("{workload} ({ip})"),
-        (Client::Address(ip), None) => format!("unknown: no workload has {ip}"),
-        (Client::Unknown, _) => "unknown".to_owned(),
-        (Client::Described(_), _) => "described, no workload of the site".to_owned(),
-    }
-}
-
-fn print_connection(
-    args: &Args,
-    importer: &str,
-    import: &ObjectName,
-    client: Option<&ObjectName>,
-    connection: &Connection,
-) {
-    output::line(format_args!("client    {}", client_text(&args.client, client)));
-    output::line(format_args!("          {}", trace::attributes(&connection.attributes)));
-    let all = connection.order.len();
-    output::line(format_args!(
-        "import    {import}, {}, {}",
-        output::count(all, "source"),
-        connection.scheme.as_str(),
-    ));
-    for view in &connection.sources {
-        let source = &view.source;
-        output::line("");
-        output::line(format_args!(
-            "source {}  {} at {}",
-            view.index + 1,
-            source.export,
-            source.peer
-        ));
-        let decision = trace::decision(&view.importer);
-        output::line(format_args!("  importer {importer}: {decision}"));
-        trace::print(&view.importer, args.verbose, "    ");
-        match &view.exporter {
-            Exporter::NotGiven => output::line(format_args!(
-                "  exporter {0}: not asked; give its objects with --exporter {0}=SITE",
-                source.peer
-            )),
-            Exporter::NoSuchExport => output::line(format_args!(
-                "  exporter {}: DENY, it has no export {}",
-                source.peer, source.export
-            )),
-            Exporter::Asked(explanation) => {
-                let not_asked = if view.importer.is_allowed() {
-                    ""
-                } else {
-                    "not asked, the importer denies; it would say "
-                };
-                let decision = trace::decision(explanation);
-                let peer = &source.peer;
-                output::line(format_args!("  exporter {peer}: {not_asked}{decision}"));
-                trace::print(explanation, args.verbose, "    ");
-            }
-        }
-    }
-    output::line("");
-    output::line(conclusion(connection));
-}
-
-/// Who serves, or that nobody does.
-fn conclusion(connection: &Connection) -> String {
-    let Some(serving) = connection.serving() else {
-        return match connection.sources.len() {
-            0 => "DENIED: the import has no sources".to_owned(),
-            1 => "DENIED: its source is refused".to_owned(),
-            count => format!("DENIED: all {count} sources are refused"),
-        };
-    };
-    let allowed = connection.sources.iter().filter(|view| view.is_allowed()).count();
-    let asked_all = connection.sources.iter().all(|v| !matches!(v.exporter, Exporter::NotGiven));
-    let by = if asked_all { "ALLOWED" } else { "ALLOWED by the importer" };
-    let why = if connection.sources.len() == 1 {
-        "it is the only source".to_owned()
-    } else if allowed == 1 {
-        "it is the only one allowed".to_owned()
-    } else {
-        let scheme = connection.scheme.as_str();
-        if connection.scheme == LbScheme::Static {
-            format!("{scheme} takes the first allowed source of the list")
-        } else if connection.scheme == LbScheme::Random {
-            format!("{scheme}, any of the {allowed} allowed sources is as likely")
-        } else {
-            format!(
-                "{scheme} tries it first after a start, and all {allowed} allowed sources in turn"
-            )
-        }
-    };
-    let SourceView { index, source, .. } = serving;
-    format!("{by}: source {} ({} at {}) serves; {why}", index + 1, source.export, source.peer)
-}
-
-fn client_json(asked: &Client, workload: Option<&ObjectName>, from: &Attributes) -> Value {
-    let workload = workload.filter(|_| matches!(asked, Client::Address(_)));
-    json!({
-        "asked": asked.to_string(),
-        "workload": workload.map(ToString::to_string),
-        "attributes": document::attributes(from),
-    })
-}
-
-fn connection_json(
-    args: &Args,
-    import: &ObjectName,
-    client: Option<&ObjectName>,
-    connection: &Connection,
-) -> Value {
-    let source = |view: &SourceView| {
-        let exporter = match &view.exporter {
-            Exporter::NotGiven => Value::Null,
-            Exporter::NoSuchExport => {
-                json!({ "verdict": "deny", "policy": connection::NO_SUCH_EXPORT })
-            }
-            Exporter::Asked(explanation) => document::explanation(explanation),
-        };
-        json!({
-            "index": view.index,
-            "peer": view.source.peer,
-            "export": view.source.export.to_string(),
-            "allowed": view.is_allowed(),
-            "decidedBy": view.decided_by(),
-            "importer": document::explanation(&view.importer),
-            "exporter": exporter,
-        })
-    };
-    json!({
-        "import": import.to_string(),
-        "scheme": connection.scheme.as_str(),
-        "client": client_json(&args.client, client, &connection.attributes),
-        "allowed": connection.is_allowed(),
-        "serving": connection.serving().map(|view| view.index),
-        "sources": connection.sources.iter().map(source).collect::<Vec<_>>(),
-    })
 }
 
 fn export_answer(
@@ -330,7 +196,7 @@ fn export_answer(
     if args.json {
         output::json(&json!({
             "export": name.to_string(),
-            "client": client_json(&args.client, None, &from),
+            "client": connection::client_json(&args.client, None, &from),
             "allowed": explanation.is_allowed(),
             "exporter": document::explanation(&explanation),
         }));

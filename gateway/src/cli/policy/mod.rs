@@ -1,6 +1,7 @@
 //! `clgw policy`: questions to the policies of one site or several, before anything runs.
 
 mod check;
+mod connection;
 mod diff;
 mod eval;
 mod json;
