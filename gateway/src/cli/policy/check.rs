@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         counts.dry_run
     ));
     output::line(format_args!(
-        "  decisions compiled table and reference evaluator agree on {asked} of {all} asked"
+        "  decisions compiled table and reference evaluator agree: {asked} of {all} questions asked"
     ));
     ExitCode::Ok
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clgw_policy::connection::Site;
 use clgw_policy::names;
 use clgw_policy::yaml::nearest;
-use clgw_policy::{Diagnostic, Fabric, Labels, LocalPeer, ObjectName, PeerLabels};
+use clgw_policy::{Diagnostic, Fabric, Labels, LocalPeer, ObjectName, PeerLabels, Severity};
 
 use crate::cli::output;
 use crate::config::{self, Host};
@@ -115,7 +115,19 @@ pub(super) fn load_as(
     // A directory of objects has no gateway.yaml, it would be refused there.
     let beside = path.join("gateway.yaml");
     let file = if beside.is_file() { beside } else { path.to_owned() };
-    if file.is_dir() || !file.exists() {
+    if !file.exists() {
+        findings.push(Diagnostic {
+            severity: Severity::Error,
+            file: path.display().to_string(),
+            line: 0,
+            column: 0,
+            field: String::new(),
+            message: "there is no such file or directory".to_owned(),
+            hint: "name a directory of objects, or a gateway.yaml".to_owned(),
+        });
+        return None;
+    }
+    if file.is_dir() {
         let fabric = control::objects(path, findings)?;
         let local = LocalPeer { name: name.unwrap_or(UNNAMED).into(), labels };
         let site = Site { local, fabric };
