@@ -81,19 +81,24 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The allowed sources in the order in which they would be tried.
+    pub fn allowed(&self) -> impl Iterator<Item = &SourceView> {
+        self.order
+            .iter()
+            .filter_map(|index| self.sources.iter().find(|view| view.index == *index))
+            .filter(|view| view.is_allowed())
+    }
+
     /// The source that would serve this connection, were it the first after a start and all peers
     /// reachable.
     #[must_use]
     pub fn serving(&self) -> Option<&SourceView> {
-        self.order
-            .iter()
-            .filter_map(|index| self.sources.iter().find(|view| view.index == *index))
-            .find(|view| view.is_allowed())
+        self.allowed().next()
     }
 
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        self.sources.iter().any(SourceView::is_allowed)
+        self.serving().is_some()
     }
 }
 

@@ -85,7 +85,8 @@ fn conclusion(connection: &Connection) -> String {
             count => format!("DENIED: all {count} sources are refused"),
         };
     };
-    let allowed = allowed(connection);
+    let mut allowed: Vec<&SourceView> = connection.allowed().collect();
+    allowed.sort_by_key(|view| view.index);
     let by = if allowed.iter().any(|view| matches!(view.exporter, Exporter::NotGiven)) {
         "ALLOWED by the importer"
     } else {
@@ -114,15 +115,11 @@ fn conclusion(connection: &Connection) -> String {
     format!("{by}: {serves}")
 }
 
-fn allowed(connection: &Connection) -> Vec<&SourceView> {
-    connection.sources.iter().filter(|view| view.is_allowed()).collect()
-}
-
 /// The source that serves the first connection after a start. None also where that is not settled by
 /// the objects.
 fn serving(connection: &Connection) -> Option<&SourceView> {
     let settled = matches!(connection.scheme, LbScheme::Static | LbScheme::RoundRobin)
-        || allowed(connection).len() == 1;
+        || connection.allowed().count() == 1;
     connection.serving().filter(|_| settled)
 }
 
