@@ -22,8 +22,8 @@ pub struct Disagreement {
 }
 
 /// Asks both about clients at every import and export: an address of each workload, and one that
-/// nobody owns; at most `questions` of them, spread evenly over all there are. Returns how many were
-/// asked and how many there are.
+/// nobody owns; at most `questions` of them, spread evenly over all there are. Returns how many
+/// were asked and how many there are.
 ///
 /// # Errors
 /// The first question on which they differ.

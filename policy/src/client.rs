@@ -56,8 +56,8 @@ impl Default for Description {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
     #[error(
-        "`{0}` is neither an IP address nor key=value; write 10.1.2.3, unknown, or attributes as in \
-         namespace=shop,service-account=till,labels.app=web"
+        "`{0}` is neither an IP address nor key=value; write 10.1.2.3, unknown, or attributes as \
+         in namespace=shop,service-account=till,labels.app=web"
     )]
     NoPair(String),
     #[error("no client has the attribute `{key}`; {hint}")]
@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn short_and_full_keys_say_the_same() {
         let short = "namespace=shop,service-account=till,labels.app=web,labels.a.b/c=1";
-        let full = "client.clusterlink.net/namespace=shop, client.clusterlink.net/service-account=till,\
+        let full = "client.clusterlink.net/namespace=shop, \
+                    client.clusterlink.net/service-account=till,\
                     client.clusterlink.net/labels.app=web,client.clusterlink.net/labels.a.b/c=1";
         assert_eq!(Client::parse(short), Client::parse(full));
         let Ok(Client::Described(described)) = Client::parse(short) else { panic!() };

@@ -102,8 +102,8 @@ impl Connection {
     }
 }
 
-/// Asks about all sources of an import, or those of the peer `only`, for a workload of the importer,
-/// None for an unknown client. `exporters` are by peer name.
+/// Asks about all sources of an import, or those of the peer `only`, for a workload of the
+/// importer, None for an unknown client. `exporters` are by peer name.
 ///
 /// # Errors
 /// When there is no such import or workload, or a trace and its table disagree.

@@ -1,4 +1,5 @@
-//! What a change of objects changes: which client may reach which service, and which policy says so.
+//! What a change of objects changes: which client may reach which service, and which policy says
+//! so.
 //!
 //! Clients are compared by address: whoever owned a prefix before against whoever owns it now.
 //! Clients and destinations that no policy can tell apart are asked about once.

@@ -1,5 +1,5 @@
-//! A table of expected decisions: `sites` with their objects, `tests` with a question and the answer
-//! it must have.
+//! A table of expected decisions: `sites` with their objects, `tests` with a question and the
+//! answer it must have.
 //!
 //! [`parse`] reads it without looking at any site; [`evaluate`] asks, once the caller has read the
 //! sites' objects. Both report everything that is wrong at once.

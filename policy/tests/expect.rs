@@ -195,7 +195,7 @@ const GOOD: &str = "\
 sites: {site-a: {objects: a, labels: {k: v}}, site-b: {config: g.yaml}}
 tests:
 - {name: n, site: site-a, import: shop/db, client: 10.0.0.1, peer: b, expect: allow, by: x/y}
-- {site: site-b, export: a/b, client: {peer: c, peerLabels: {k: v}, namespace: n, labels: {a: b}}, expect: deny}
+- {site: site-b, export: a/b, client: {peer: c, peerLabels: {k: v}, labels: {a: b}}, expect: deny}
 - {site: site-a, import: a/b, client: {namespace: n, serviceAccount: s}, expect: deny}
 ";
 

@@ -63,8 +63,8 @@ pub(super) fn counts(list: &[Diagnostic]) -> (usize, usize) {
     (errors, list.len() - errors)
 }
 
-/// The findings for machines: `findings`, and their counts as `errors` and `warnings`. 0 as line and
-/// column means the whole file; field and hint may be empty.
+/// The findings for machines: `findings`, and their counts as `errors` and `warnings`. 0 as line
+/// and column means the whole file; field and hint may be empty.
 pub(super) fn findings_json(list: &[Diagnostic]) -> Map<String, Value> {
     let (errors, warnings) = counts(list);
     let finding = |d: &Diagnostic| {

@@ -82,8 +82,9 @@ impl Painter {
     }
 }
 
-/// The bytes of the value that begins at `column` (characters, from 1): a quoted text to its closing
-/// quote, anything else to where YAML's flow punctuation, a comment or the key's colon ends it.
+/// The bytes of the value that begins at `column` (characters, from 1): a quoted text to its
+/// closing quote, anything else to where YAML's flow punctuation, a comment or the key's colon ends
+/// it.
 fn extent(line: &str, column: u64) -> Range<usize> {
     let skip = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
     let Some((start, first)) = line.char_indices().nth(skip) else {
@@ -126,7 +127,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_place_in_any_line_can_be_underlined(line in "[ a:#,\"'{}\\[\\]é\u{1f600}]*", column: u8) {
+        fn any_place_in_any_line_can_be_underlined(
+            line in "[ a:#,\"'{}\\[\\]é\u{1f600}]*",
+            column: u8,
+        ) {
             let span = extent(&line, u64::from(column));
             assert!(span.start <= span.end && line.get(span).is_some());
         }

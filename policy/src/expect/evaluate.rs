@@ -33,14 +33,14 @@ pub struct Leg {
     pub site: Box<str>,
     /// Peer and export of the source, where an import was asked.
     pub source: Option<(Box<str>, ObjectName)>,
-    /// Reduced to what matched and what nearly did, see [`Explanation::reduced`]. None when the site
-    /// has no such export.
+    /// Reduced to what matched and what nearly did, see [`Explanation::reduced`]. None when the
+    /// site has no such export.
     pub explanation: Option<Explanation>,
     pub side: Side,
 }
 
-/// Asks `sites`, by name, all questions of the table of `file`. Clients that are described are added
-/// to the fabrics, without addresses. Answers are in the order of the cases.
+/// Asks `sites`, by name, all questions of the table of `file`. Clients that are described are
+/// added to the fabrics, without addresses. Answers are in the order of the cases.
 ///
 /// # Errors
 /// Questions about what a site does not have, with the nearest name; and, as the error of the whole

@@ -115,8 +115,8 @@ fn conclusion(connection: &Connection) -> String {
     format!("{by}: {serves}")
 }
 
-/// The source that serves the first connection after a start. None also where that is not settled by
-/// the objects.
+/// The source that serves the first connection after a start. None also where that is not settled
+/// by the objects.
 fn serving(connection: &Connection) -> Option<&SourceView> {
     let settled = matches!(connection.scheme, LbScheme::Static | LbScheme::RoundRobin)
         || connection.allowed().count() == 1;

@@ -259,7 +259,10 @@ fn document(changes: &[ObjectChange], decisions: &Decisions, turns: bool) -> Val
         };
         json!({ "kind": change.kind, "name": change.name, "change": what, "details": details })
     };
-    let said = |say: &Say| json!({ "verdict": if say.allowed { "allow" } else { "deny" }, "policy": say.policy });
+    let said = |say: &Say| {
+        let verdict = if say.allowed { "allow" } else { "deny" };
+        json!({ "verdict": verdict, "policy": say.policy })
+    };
     let group = |group: &Alike<'_>, turns: bool| {
         let clients: Vec<&String> = group
             .clients

@@ -32,8 +32,8 @@ Exit codes (as of kubectl auth can-i):
   2  the command line is wrong: an unknown import, export, peer or attribute
   3  the objects or a gateway.yaml are invalid";
 
-/// Says whether a client may reach a service, and which policies say so. Whether peers are reachable
-/// does not count.
+/// Says whether a client may reach a service, and which policies say so. Whether peers are
+/// reachable does not count.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = EXAMPLES,
@@ -56,12 +56,12 @@ pub(super) struct Args {
     /// With --import, only the sources of this peer; with --export, the peer of the client.
     #[arg(long)]
     peer: Option<String>,
-    /// Ask this site too where it is the peer of a source: a gateway.yaml, or a directory of objects
-    /// behind the name of its peer. May be repeated.
+    /// Ask this site too where it is the peer of a source: a gateway.yaml, or a directory of
+    /// objects behind the name of its peer. May be repeated.
     #[arg(long, value_name = "[NAME=]SITE", value_parser = other_site, conflicts_with = "export")]
     exporter: Vec<OtherSite>,
-    /// A label that another peer reports; may be repeated. Those of an --exporter's gateway.yaml are
-    /// known.
+    /// A label that another peer reports; may be repeated. Those of an --exporter's gateway.yaml
+    /// are known.
     #[arg(long, value_name = "PEER:KEY=VALUE", value_parser = peer_label)]
     peer_label: Vec<PeerLabel>,
     #[command(flatten)]
@@ -236,7 +236,7 @@ fn claimed(
         Client::Address(ip) => {
             return Err(Refused::Usage(format!(
                 "an exporter does not know whose address {ip} is; ask the importer with --import \
-                 and --exporter, or describe the client, as in --client namespace=shop,labels.app=web"
+                 and --exporter, or describe the client, as in --client namespace=shop"
             )));
         }
         Client::Described(described) => described,
