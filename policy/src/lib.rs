@@ -30,7 +30,7 @@ pub mod table;
 pub mod validate;
 pub mod yaml;
 
-pub use balance::{LbScheme, RoundRobin, Selection};
+pub use balance::{Failover, LbScheme, RoundRobin, Selection, Sources};
 pub use decide::{Decision, Side, Tier, Verdict};
 pub use diagnostic::{Diagnostic, Severity, SourceFile};
 pub use fabric::{
