@@ -35,9 +35,17 @@ pub struct Generations {
     resolved: HashMap<Box<str>, Vec<IpAddr>>,
     gateways: HashMap<(Arc<str>, SocketAddr), GatewayId>,
     imports: HashMap<(Box<str>, Box<str>), ImportSlot>,
-    /// By import, peer, namespace and name of the export: a source that moves within its import
-    /// keeps its number.
-    sources: HashMap<(ImportSlot, Box<str>, Box<str>, Box<str>), SourceSlot>,
+    /// A source that moves within its import keeps its number.
+    sources: HashMap<SourceName, SourceSlot>,
+}
+
+/// What stays of a source from one generation to the next.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SourceName {
+    import: ImportSlot,
+    peer: Box<str>,
+    export_namespace: Box<str>,
+    export_name: Box<str>,
 }
 
 impl Generations {
@@ -148,9 +156,13 @@ impl Generations {
 
     fn source(&mut self, import: ImportSlot, source: &SourceEntry) -> SourceSlot {
         let next = SourceSlot(self.sources.len() as u32);
-        let SourceEntry { peer_name, export_namespace, export_name, .. } = source;
-        let key = (import, peer_name.clone(), export_namespace.clone(), export_name.clone());
-        *self.sources.entry(key).or_insert(next)
+        let name = SourceName {
+            import,
+            peer: source.peer_name.clone(),
+            export_namespace: source.export_namespace.clone(),
+            export_name: source.export_name.clone(),
+        };
+        *self.sources.entry(name).or_insert(next)
     }
 
     fn gateway(&mut self, peer: &Arc<str>, address: SocketAddr) -> GatewayEntry {
