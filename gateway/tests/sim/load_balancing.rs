@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clgw::sim::{App, LinkConfig, SocketIo, World};
 use clgw::telemetry::CloseReason;
+use clgw_policy::LbScheme;
 
 use crate::sites::*;
 
@@ -514,16 +515,50 @@ fn failover_until_the_service_accepts() {
     assert_at_rest(&mut world);
 }
 
-/// What is no authorisation leads to the next source whatever the rule: policy of the exporter,
-/// a missing export, a gateway that is not there.
-#[test]
-fn failover_before_the_authorization() {
-    let dead_peer = "
+/// The importer's objects with source 0 at a peer whose gateway does not exist.
+fn importer_with_a_dead_peer(spec: &str) -> String {
+    let peer = "
 apiVersion: clusterlink.net/v1alpha1
 kind: Peer
 metadata: { name: site-c, namespace: clusterlink-system }
 spec: { gateways: [{ host: 192.0.2.99, port: 4443 }] }
 ---";
+    let source = |peer: &str| format!("peer: {peer}, exportName: web0");
+    format!("{peer}{}", importer(spec).replace(&source("site-b"), &source("site-c")))
+}
+
+/// The turn of a source that is known to be unreachable goes to the next one at once, and the
+/// others share it out as evenly as that of a source that refuses.
+#[test]
+fn unreachable_sources_are_put_off() {
+    for scheme in LbScheme::ALL {
+        let spec = format!("lbScheme: {}", scheme.as_str());
+        let objects_a = importer_with_a_dead_peer(&spec);
+        let (mut world, identities) = build(Sites { objects_a, ..sites(&spec) });
+        // Attempts to bring up warm tunnels have found it out, and the next one is far.
+        world.run_for(Duration::from_secs(20));
+        let begun = world.now;
+        let served = ask_often(&mut world, 20);
+        let took = world.now.since(begun);
+        assert!(took < clgw::limits::CONNECT_TIMEOUT / 3, "{scheme:?}: {took:?}");
+        match scheme {
+            LbScheme::RoundRobin => assert_eq!(served, [1, 2].repeat(10)),
+            LbScheme::Static => assert_eq!(served, [1; 20]),
+            _ => assert!(served.contains(&1) && served.contains(&2), "{scheme:?}: {served:?}"),
+        }
+        assert_eq!(served.len(), 20, "{scheme:?}: {served:?}");
+        // It is tried all the same, behind all others.
+        keep_exports(&mut world, &identities, &[]);
+        assert_eq!(ask(&mut world), None);
+        assert_eq!(refusals(&world, A), [(CloseReason::PeerUnreachable, String::new())]);
+        assert_at_rest(&mut world);
+    }
+}
+
+/// What is no authorisation leads to the next source whatever the rule: a policy of either side, a
+/// missing export, a gateway that is not there.
+#[test]
+fn failover_before_the_authorization() {
     let denial = "
 ---
 apiVersion: clusterlink.net/v1alpha1
@@ -538,11 +573,10 @@ spec:
         let spec = format!("lbScheme: static, failover: {failover}");
         let denied = Sites { objects_b: exporter(&[0, 1, 2]) + denial, ..sites(&spec) };
         let missing = Sites { objects_b: exporter(&[1, 2]), ..sites(&spec) };
-        let elsewhere = importer(&spec)
-            .replace("peer: site-b, exportName: web0", "peer: site-c, exportName: web0");
-        let unreachable = Sites { objects_a: format!("{dead_peer}{elsewhere}"), ..sites(&spec) };
+        let unreachable = Sites { objects_a: importer_with_a_dead_peer(&spec), ..sites(&spec) };
+        let kept = Sites { objects_a: importer(&spec) + denial, ..sites(&spec) };
         for (what, sites) in
-            [("denied", denied), ("missing", missing), ("unreachable", unreachable)]
+            [("denied", denied), ("kept", kept), ("missing", missing), ("unreachable", unreachable)]
         {
             let (mut world, _) = build(sites);
             assert_eq!(ask_often(&mut world, 3), [1; 3], "{failover}, {what}");
