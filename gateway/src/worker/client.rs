@@ -289,8 +289,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.wake_id(id);
     }
 
-    /// No source is left, or none may be tried. The client's connection was accepted already, so it is reset, as
-    /// ClusterLink's data planes do.
+    /// No source is left, or none may be tried. The client's connection was accepted already, so it
+    /// is reset, as ClusterLink's data planes do.
     fn refuse_client(&mut self, id: FlowId) {
         let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
         let failure = client.failure.take().unwrap_or_else(|| CloseReason::NoSource.into());
