@@ -3,7 +3,8 @@
 /// Sources of one import. [`crate::Selection`] keeps its failed set in one machine word.
 pub const MAX_SOURCES_PER_IMPORT: usize = 64;
 
-/// Largest `spec.sources[].weight` of an import, as of a `backendRef` in the Kubernetes Gateway API.
+/// Largest `spec.sources[].weight` of an import, as of a `backendRef` in the Kubernetes Gateway
+/// API.
 pub const MAX_SOURCE_WEIGHT: u32 = 1_000_000;
 
 /// Weight of a source that gives none, as there.

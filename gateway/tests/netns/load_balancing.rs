@@ -1,5 +1,5 @@
-//! ClusterLink's end-to-end case of round-robin, between real clients and servers. The other schemes
-//! differ in nothing that a kernel could show; they are tested in simulation.
+//! ClusterLink's end-to-end case of round-robin, between real clients and servers. The other
+//! schemes differ in nothing that a kernel could show; they are tested in simulation.
 
 use std::time::Duration;
 

@@ -191,7 +191,7 @@ fn keep_exports(world: &mut World, identities: &Identities, exports: &[usize]) {
     world.run_for(Duration::from_millis(5));
 }
 
-// --- ClusterLink's ---------------------------------------------------------------------------------
+// --- ClusterLink's -------------------------------------------------------------------------------
 
 #[test]
 fn test_load_balancing_round_robin() {
@@ -238,7 +238,7 @@ fn test_load_balancing_random() {
     assert_at_rest(&mut world);
 }
 
-// --- Several workers -------------------------------------------------------------------------------
+// --- Several workers -----------------------------------------------------------------------------
 
 /// Every worker keeps the exact order for its own connections, each from another source on; in all
 /// no source is further from an even share than there are workers.
@@ -268,7 +268,7 @@ fn workers_take_turns_each_for_itself() {
     assert!(served.iter().all(|n| n.abs_diff(even) <= WORKERS), "{served:?}");
 }
 
-// --- Weights ---------------------------------------------------------------------------------------
+// --- Weights -------------------------------------------------------------------------------------
 
 #[test]
 fn weighted_shares_out_in_proportion() {
@@ -290,7 +290,7 @@ fn weighted_shares_out_in_proportion() {
     assert_at_rest(&mut world);
 }
 
-// --- Open connections ------------------------------------------------------------------------------
+// --- Open connections ----------------------------------------------------------------------------
 
 fn open_connections(world: &World) -> Vec<u32> {
     world.gateways[A].workers[0].source_loads().to_vec()
@@ -465,7 +465,7 @@ fn every_end_is_counted_off() {
     run(&mut world, 60, |_| held.iter().all(|request| request.over.get()));
 }
 
-// --- Failover --------------------------------------------------------------------------------------
+// --- Failover ------------------------------------------------------------------------------------
 
 /// Source 0 is exported and its service is down, or its host is gone.
 fn with_a_dead_service(spec: &str, host: &str) -> World {
