@@ -31,7 +31,7 @@ mod texts;
 pub mod validate;
 pub mod yaml;
 
-pub use balance::{LbScheme, RoundRobin, Selection};
+pub use balance::{Failover, LbScheme, RoundRobin, Selection, Sources};
 pub use decide::{Decision, Side, Tier, Verdict};
 pub use diagnostic::{Diagnostic, Severity, SourceFile};
 pub use fabric::{

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clgw_policy::attributes::Attributes;
 use clgw_policy::reference::{Outcome, Reference};
 use clgw_policy::{
-    AccessPolicy, Action, ClientId, Export, ExportId, Fabric, Gateway, Host, Import, ImportId,
-    ImportSource, Labels, LbScheme, LocalPeer, ObjectName, Operator, Peer, PeerLabels, PolicyName,
-    PolicyTable, Requirement, Selector, Workload,
+    AccessPolicy, Action, ClientId, Export, ExportId, Fabric, Failover, Gateway, Host, Import,
+    ImportId, ImportSource, Labels, LbScheme, LocalPeer, ObjectName, Operator, Peer, PeerLabels,
+    PolicyName, PolicyTable, Requirement, Selector, Workload,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_map, vec};
@@ -143,14 +143,18 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn import() -> impl Strategy<Value = Import> {
-    let source = (select(&PEERS[..]), object_name())
-        .prop_map(|(peer, export)| ImportSource { peer: peer.into(), export });
+    let source = (select(&PEERS[..]), object_name()).prop_map(|(peer, export)| ImportSource {
+        peer: peer.into(),
+        export,
+        weight: 1,
+    });
     (object_name(), labels(), vec(source, 0..=4)).prop_map(|(name, labels, sources)| Import {
         name,
         labels,
         port: 80,
         target_port: None,
         lb_scheme: LbScheme::RoundRobin,
+        failover: Failover::Authorization,
         sources,
     })
 }

@@ -300,6 +300,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         conn.over = true;
         conn.deadline = linger.then(|| self.now + TCP_CLOSING_TIMEOUT);
+        // Every connection comes through here once, before it leaves the slab.
+        if let Some(slot) = conn.client_mut().and_then(|c| c.counted.take()) {
+            self.source_loads.take(slot);
+        }
         self.counters.close(reason);
         self.touch(id);
     }

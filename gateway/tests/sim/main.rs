@@ -3,5 +3,6 @@
 
 mod faults;
 mod forwarding;
+mod load_balancing;
 mod refusal;
 mod sites;
