@@ -17,7 +17,7 @@ use crate::limits::{EARLY_DATA, MAX_WAITING_FOR_TUNNEL, OPEN_TIMEOUT, TUNNEL_WAI
 use crate::port::FrameIo;
 use crate::relay::Permit;
 use crate::tcp::TcpEvent;
-use crate::telemetry::{CloseReason, Event};
+use crate::telemetry::{CloseReason, Event, Judged};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::{OpenSent, RefuseReason, Role};
@@ -165,7 +165,19 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             else {
                 return self.refuse_client(id);
             };
-            match Permit::egress(&snapshot.table, client.import, source, client.client) {
+            let decided = Permit::egress(&snapshot.table, client.import, source, client.client);
+            let dry_run = match &decided {
+                Ok(permit) => permit.dry_run(),
+                Err(denial) => denial.dry_run,
+            };
+            let dry_run = dry_run.map(|policy| Event::DryRun {
+                generation: snapshot.generation(),
+                policy,
+                allowed: decided.is_ok(),
+                service: Judged::Import(client.import),
+                address: client.address,
+            });
+            match decided {
                 Err(denial) => {
                     client.failure = Some(Failure {
                         reason: CloseReason::PolicyDenied,
@@ -184,6 +196,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                     self.counters.policy_allowed += 1;
                 }
             }
+            self.report_dry_run(dry_run);
         }
     }
 

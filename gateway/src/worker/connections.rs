@@ -334,6 +334,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
     }
 
+    /// Counts and reports a decision that a dry-run policy would have turned.
+    pub(super) fn report_dry_run(&mut self, event: Option<Event>) {
+        if let Some(event) = event {
+            self.counters.policy_dry_run += 1;
+            self.report(event);
+        }
+    }
+
     pub(super) fn random(&mut self) -> u64 {
         self.rng.next_u64()
     }
