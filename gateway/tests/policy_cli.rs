@@ -263,6 +263,21 @@ fn eval_says_which_of_several_sources_serves() {
     let document = json(&site, 0, &[&args[..], &["--json"]].concat());
     assert_eq!(document["serving"], Value::Null);
 
+    imports("least-loaded");
+    let last = answer(&site, 0, &args).lines().last().unwrap().to_owned();
+    assert!(last.contains("sources 2, 3 serve, as least-loaded chooses"), "{last}");
+    imports("weighted");
+    replace(&site.join("objects/imports.yaml"), "exportName: web,", "exportName: web, weight: 0,");
+    let text = answer(&site, 0, &args);
+    assert!(text.contains("source 3 (demo/iperf at site-b) serves; it is the only one"), "{text}");
+    replace(
+        &site.join("objects/imports.yaml"),
+        "exportName: iperf",
+        "weight: 0, exportName: iperf",
+    );
+    let text = answer(&site, 1, &args);
+    assert!(text.ends_with("DENIED: the sources that are allowed have the weight 0\n"), "{text}");
+
     let only = [&args[..], &["--peer", "site-c"]].concat();
     let text = answer(&site, 1, &only);
     assert!(text.contains("source 1  demo/web at site-c") && !text.contains("source 2"), "{text}");

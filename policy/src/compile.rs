@@ -197,6 +197,7 @@ fn imports(fabric: &Fabric, peers: &[PeerEntry]) -> Box<[ImportEntry]> {
             port: import.port,
             target_port: import.target_port,
             lb_scheme: import.lb_scheme,
+            failover: import.failover,
             labels: import.labels.clone(),
             sources: import
                 .sources
@@ -207,6 +208,7 @@ fn imports(fabric: &Fabric, peers: &[PeerEntry]) -> Box<[ImportEntry]> {
                         peer_name: source.peer.clone(),
                         export_namespace: source.export.namespace.clone(),
                         export_name: source.export.name.clone(),
+                        weight: source.weight,
                     })
                 })
                 .collect(),

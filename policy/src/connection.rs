@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::attributes::Attributes;
-use crate::balance::{LbScheme, RoundRobin, Selection};
+use crate::balance::{LbScheme, RoundRobin, Selection, Sources};
 use crate::explain::{ExplainError, Explainer, Explanation};
-use crate::fabric::{Fabric, ImportSource, LocalPeer, ObjectName, PeerLabels};
+use crate::fabric::{Fabric, Import, ImportSource, LocalPeer, ObjectName, PeerLabels};
 
 /// The policy that is named where an exporter has no such export.
 pub const NO_SUCH_EXPORT: &str = "<no such export>";
@@ -140,13 +140,26 @@ pub fn connect(
             exporter,
         });
     }
-    let order = first_order(import.lb_scheme, import.sources.len());
+    let order = first_order(import);
     Ok(Connection { scheme: import.lb_scheme, attributes, sources, order })
 }
 
 /// As [`Selection`] proposes them to the first connection; a random start is as good as the first.
-fn first_order(scheme: LbScheme, sources: usize) -> Vec<usize> {
-    let mut selection = Selection::new(scheme, sources);
+/// Sources without weight come in no order of a scheme that uses weights.
+fn first_order(import: &Import) -> Vec<usize> {
+    struct Reachable<'a>(&'a [ImportSource]);
+
+    impl Sources for Reachable<'_> {
+        fn reachable(&self, _source: usize) -> bool {
+            true
+        }
+
+        fn weight(&self, source: usize) -> u32 {
+            self.0.get(source).map_or(0, |source| source.weight)
+        }
+    }
+
+    let mut selection = Selection::new(import.lb_scheme, import.sources.len());
     let mut round_robin = RoundRobin::default();
-    std::iter::from_fn(|| selection.next(&mut round_robin, 0, |_| true)).collect()
+    std::iter::from_fn(|| selection.next(&mut round_robin, 0, Reachable(&import.sources))).collect()
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::balance::LbScheme;
+use crate::balance::{Failover, LbScheme};
 use crate::limits::MAX_SOURCES_PER_IMPORT;
 use crate::selector::Selector;
 
@@ -111,6 +111,9 @@ pub struct Export {
 pub struct ImportSource {
     pub peer: Box<str>,
     pub export: ObjectName,
+    /// Share of the connections, for schemes that use weights. At most
+    /// [`crate::limits::MAX_SOURCE_WEIGHT`] in what [`crate::load`] yields.
+    pub weight: u32,
 }
 
 /// A remote service that local clients may reach.
@@ -123,6 +126,7 @@ pub struct Import {
     /// Port the gateway listens on; None leaves the choice to the gateway.
     pub target_port: Option<u16>,
     pub lb_scheme: LbScheme,
+    pub failover: Failover,
     /// At most [`MAX_SOURCES_PER_IMPORT`].
     pub sources: Vec<ImportSource>,
 }

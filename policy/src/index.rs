@@ -31,6 +31,8 @@ pub(crate) struct Pair {
     listed: SetId,
     absent: SetId,
     barred: SetId,
+    /// One of the last two has a rule.
+    bars: bool,
 }
 
 impl Pair {
@@ -98,7 +100,8 @@ impl Index {
         let key = self.keys.get(id as usize)?;
         let value = key.values.get(value).and_then(|value| self.values.get(value as usize));
         let (listed, barred) = value.map_or((SetId::EMPTY, SetId::EMPTY), |v| (v.listed, v.barred));
-        Some(Pair { key: KeyId(id), any: key.any, listed, absent: key.absent, barred })
+        let bars = key.absent != SetId::EMPTY || barred != SetId::EMPTY;
+        Some(Pair { key: KeyId(id), any: key.any, listed, absent: key.absent, barred, bars })
     }
 
     /// The lowest rule of `within`, a set of `sets` over the same rules, that matches the
@@ -182,7 +185,7 @@ impl Present<'_> {
             matching &= find(pairs, *key).map_or(0, content);
         }
         if matching != 0 {
-            for pair in pairs {
+            for pair in pairs.iter().filter(|pair| pair.bars) {
                 matching &= !(word(pair.absent) | word(pair.barred));
             }
         }

@@ -37,7 +37,7 @@ mod texts;
 pub mod validate;
 pub mod yaml;
 
-pub use balance::{LbScheme, RoundRobin, Selection};
+pub use balance::{Failover, LbScheme, RoundRobin, Selection, Sources};
 pub use client::{Client, ClientError, Description};
 pub use decide::{Decision, Side, Tier, Verdict};
 pub use diagnostic::{Diagnostic, Severity, SourceFile};

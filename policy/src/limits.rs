@@ -3,6 +3,13 @@
 /// Sources of one import. [`crate::Selection`] keeps its failed set in one machine word.
 pub const MAX_SOURCES_PER_IMPORT: usize = 64;
 
+/// Largest `spec.sources[].weight` of an import, as of a `backendRef` in the Kubernetes Gateway
+/// API.
+pub const MAX_SOURCE_WEIGHT: u32 = 1_000_000;
+
+/// Weight of a source that gives none, as there.
+pub const DEFAULT_SOURCE_WEIGHT: u32 = 1;
+
 /// Labels of one object. Together with the local peer's labels they must fit into
 /// [`MAX_SOURCE_ATTRIBUTES`], or an exporter would refuse a client its own importer accepts.
 pub const MAX_LABELS_PER_OBJECT: usize = 60;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::{Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 
-use crate::balance::LbScheme;
+use crate::balance::{Failover, LbScheme};
 use crate::decide::{Tier, Verdict};
 use crate::fabric::{Gateway, Host, Labels, ObjectName, PolicyName};
 use crate::index::Index;
@@ -86,6 +86,8 @@ pub struct SourceEntry {
     pub peer_name: Box<str>,
     pub export_namespace: Box<str>,
     pub export_name: Box<str>,
+    /// Share of the connections, for schemes that use weights.
+    pub weight: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,7 @@ pub struct ImportEntry {
     /// Port to listen on; None leaves the choice to the gateway.
     pub target_port: Option<u16>,
     pub lb_scheme: LbScheme,
+    pub failover: Failover,
     pub labels: Labels,
     pub sources: Box<[SourceEntry]>,
 }

@@ -153,25 +153,25 @@ fn changes_of_objects_are_told_in_words() {
             ),
         )
     };
-    let import = |scheme: &str, peer: &str| {
+    let import = |scheme: &str, failover: &str, peer: &str, weight: u32| {
         object_with(
             "Import",
             "name: db, namespace: shop",
             &format!(
-                "{{port: 1, lbScheme: {scheme}, sources: [{{peer: {peer}, exportName: db, \
-                 exportNamespace: shop}}]}}"
+                "{{port: 1, lbScheme: {scheme}, failover: {failover}, sources: [{{peer: {peer}, \
+                 exportName: db, exportNamespace: shop, weight: {weight}}}]}}"
             ),
         )
     };
     let old = support::fabric(&objects(&[
         policy("allow", "till"),
-        import("static", "a"),
+        import("least-loaded", "authorization", "a", 1),
         object("Export", "gone", "{host: 10.0.0.1, port: 1}"),
         object("Export", "same", "{host: 10.0.0.1, port: 1}"),
     ]));
     let new = support::fabric(&objects(&[
         policy("deny", "web"),
-        import("random", "b"),
+        import("weighted", "connection", "b", 2),
         object("Workload", "w", "{addresses: [10.0.0.1]}"),
         object("Export", "same", "{host: 10.0.0.1, port: 1}"),
     ]));
@@ -187,8 +187,8 @@ fn changes_of_objects_are_told_in_words() {
         told,
         [
             "Export default/gone: removed",
-            "Import shop/db: lbScheme static -> random; source removed: shop/db at a; \
-             source added: shop/db at b",
+            "Import shop/db: lbScheme least-loaded -> weighted; failover authorization -> connection; \
+             source removed: shop/db at a, weight 1; source added: shop/db at b, weight 2",
             "AccessPolicy shop/p: action allow -> deny; \
              from removed: client.clusterlink.net/labels.app In [till]; \
              from added: client.clusterlink.net/labels.app In [web]",

@@ -2,9 +2,12 @@
 
 mod support;
 
-use clgw_policy::limits::{MAX_LABELS_PER_OBJECT, MAX_SOURCES_PER_IMPORT};
+use clgw_policy::limits::{
+    DEFAULT_SOURCE_WEIGHT, MAX_LABELS_PER_OBJECT, MAX_SOURCE_WEIGHT, MAX_SOURCES_PER_IMPORT,
+};
 use clgw_policy::{
-    Diagnostic, Gateway, Host, LbScheme, ObjectName, PolicyName, Severity, SourceFile, load,
+    Diagnostic, Failover, Gateway, Host, LbScheme, ObjectName, PolicyName, Severity, SourceFile,
+    load,
 };
 use proptest::prelude::*;
 use support::{fabric, findings, object, object_with, objects, render};
@@ -48,6 +51,7 @@ spec:
   port: 5432
   targetPort: 30000
   lbScheme: static
+  failover: connection
   sources:
   - {peer: site-b, exportName: db, exportNamespace: shop}
 ---
@@ -84,8 +88,8 @@ spec: {serviceAccount: cashier, addresses: [10.2.0.1, 10.3.0.0/16, 'fd01::/64', 
     assert_eq!(export.labels.get("env").map(|v| &**v), Some("prod"));
     let import = fabric.imports().next().expect("the import");
     assert_eq!((import.port, import.target_port), (5432, Some(30000)));
-    assert_eq!(import.lb_scheme, LbScheme::Static);
-    assert_eq!(&*import.sources[0].peer, "site-b");
+    assert_eq!((import.lb_scheme, import.failover), (LbScheme::Static, Failover::Connection));
+    assert_eq!((&*import.sources[0].peer, import.sources[0].weight), ("site-b", 1));
     let policies: Vec<_> = fabric.policies().map(|p| (p.name.clone(), p.dry_run)).collect();
     assert_eq!(
         policies,
@@ -110,6 +114,7 @@ fn defaults() {
     let import = loaded.imports().next().expect("the import");
     assert_eq!(import.name, ObjectName::new("default", "i"));
     assert_eq!((import.lb_scheme, import.target_port), (LbScheme::RoundRobin, None));
+    assert_eq!(import.failover, Failover::Authorization);
     let export = loaded.exports().next().expect("the export");
     assert_eq!(export.host, Host::Dns("e.default.svc.cluster.local".into()));
     let workload = loaded.workloads().next().expect("the workload");
@@ -357,7 +362,63 @@ fn load_balancing_schemes_are_checked() {
     let text = object("Import", "i", "{port: 1, sources: [], lbScheme: RoundRobin}");
     let found = errors(&text);
     assert_eq!(found[0].field, "spec.lbScheme");
-    assert_eq!(found[0].hint, "one of round-robin, random, static");
+    assert_eq!(found[0].hint, "one of round-robin, random, static, weighted, least-loaded");
+}
+
+#[test]
+fn weights_are_checked() {
+    let import = |scheme: &str, weights: &[&str]| {
+        let sources: Vec<_> = weights
+            .iter()
+            .map(|w| format!("{{peer: b, exportName: e, exportNamespace: n, weight: {w}}}"))
+            .collect();
+        let spec = format!("{{port: 1, {scheme} sources: [{}]}}", sources.join(", "));
+        let peer = object("Peer", "b", "{gateways: [{host: h, port: 1}]}");
+        objects(&[object("Import", "i", &spec), peer])
+    };
+    for scheme in ["lbScheme: weighted,", "lbScheme: least-loaded,"] {
+        let text = import(scheme, &["0", "1000000", "null"]);
+        assert_eq!(findings(&text), []);
+        let fabric = fabric(&text);
+        let weights: Vec<_> = fabric.imports().flat_map(|i| &i.sources).map(|s| s.weight).collect();
+        assert_eq!(weights, [0, MAX_SOURCE_WEIGHT, DEFAULT_SOURCE_WEIGHT]);
+        for wrong in ["-1", "1000001", "4294967297"] {
+            let text = import(scheme, &["1", wrong]);
+            let expected = ("spec.sources[1].weight".to_owned(), format!("{wrong} is no weight"));
+            assert_eq!(only_error(&text), expected);
+            assert_eq!(errors(&text)[0].hint, "give a whole number from 0 to 1000000");
+        }
+        assert_eq!(only_error(&import(scheme, &["0.5"])).0, "spec.sources[0].weight");
+        let found = findings(&import(scheme, &["0", "0"]));
+        assert_eq!(found.len(), 1, "{}", render(&found));
+        assert_eq!((found[0].severity, &*found[0].field), (Severity::Warning, "spec.sources"));
+        assert_eq!(found[0].message, "every weight is 0, so every connection to the import fails");
+    }
+    for (scheme, name) in [("", "round-robin"), ("lbScheme: random,", "random")] {
+        let text = import(scheme, &["2"]);
+        let message = format!("the scheme `{name}` does not look at weights");
+        assert_eq!(only_error(&text), ("spec.sources[0].weight".to_owned(), message));
+        assert_eq!(
+            errors(&text)[0].hint,
+            "set lbScheme to weighted or least-loaded, or remove the weight"
+        );
+    }
+    // An unknown scheme is one error, not two.
+    assert_eq!(only_error(&import("lbScheme: heavy,", &["2"])).0, "spec.lbScheme");
+}
+
+#[test]
+fn rules_of_failover_are_checked() {
+    let import = |spec: &str| object("Import", "i", &format!("{{port: 1, sources: [], {spec}}}"));
+    for failover in Failover::ALL {
+        let fabric = fabric(&import(&format!("failover: {}", failover.as_str())));
+        assert_eq!(fabric.imports().next().map(|import| import.failover), Some(failover));
+    }
+    let found = errors(&import("failover: always"));
+    assert_eq!(found.len(), 1, "{}", render(&found));
+    assert_eq!(found[0].field, "spec.failover");
+    assert_eq!(found[0].message, "unknown rule of failover `always`");
+    assert_eq!(found[0].hint, "one of authorization, connection");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use clgw_policy::limits::{MAX_LABELS_PER_OBJECT, MAX_SOURCE_ATTRIBUTES};
 use clgw_policy::{
-    Action, ClientId, ExportId, Fabric, ImportId, ObjectName, PeerId, PeerLabels, PolicyId,
-    PolicyName, PolicyTable, Requirement, Selector, Side, Tier, Verdict,
+    Action, ClientId, ExportId, Fabric, Failover, ImportId, LbScheme, ObjectName, PeerId,
+    PeerLabels, PolicyId, PolicyName, PolicyTable, Requirement, Selector, Side, Tier, Verdict,
 };
 use support::{fabric, labels, local, object, object_with, objects, policy, selector};
 
@@ -21,9 +21,10 @@ fn shop() -> Fabric {
             "
   port: 5432
   targetPort: 30000
-  lbScheme: random
+  lbScheme: weighted
+  failover: connection
   sources:
-  - {peer: c, exportName: db, exportNamespace: shop}
+  - {peer: c, exportName: db, exportNamespace: shop, weight: 5}
   - {peer: b, exportName: db2, exportNamespace: shop2}",
         ),
         object_with("Import", "name: aa, namespace: zoo", "{port: 1, sources: []}"),
@@ -71,6 +72,8 @@ fn objects_are_found_by_id_and_name() {
     assert_eq!(table.find_export("shop", "db"), None);
     let source = &import.sources[1];
     assert_eq!((&*source.export_namespace, &*source.export_name), ("shop2", "db2"));
+    assert_eq!((import.lb_scheme, import.failover), (LbScheme::Weighted, Failover::Connection));
+    assert_eq!(import.sources.iter().map(|s| s.weight).collect::<Vec<_>>(), [5, 1]);
 }
 
 /// A source's peer always has an entry; without a Peer object it has no gateways.

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use clgw_policy::{
-    AccessPolicy, Action, ClientId, Export, ExportId, Fabric, Host, Import, ImportId, ImportSource,
-    LbScheme, LocalPeer, ObjectName, Operator, PeerLabels, PolicyName, PolicyTable, Requirement,
-    Selector, Workload,
+    AccessPolicy, Action, ClientId, Export, ExportId, Fabric, Failover, Host, Import, ImportId,
+    ImportSource, LbScheme, LocalPeer, ObjectName, Operator, PeerLabels, PolicyName, PolicyTable,
+    Requirement, Selector, Workload,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -143,6 +143,7 @@ pub fn site(kind: Kind, policies: usize) -> Site {
         let source = |peer| ImportSource {
             peer: format!("peer-{peer}").into(),
             export: ObjectName::new(NAMESPACE, format!("service-{n}")),
+            weight: 1,
         };
         let import = Import {
             name: ObjectName::new(NAMESPACE, format!("import-{n:03}")),
@@ -150,6 +151,7 @@ pub fn site(kind: Kind, policies: usize) -> Site {
             port: 80,
             target_port: None,
             lb_scheme: LbScheme::RoundRobin,
+            failover: Failover::Authorization,
             sources: (0..SOURCES).map(source).collect(),
         };
         fabric.put_import(import).expect("few sources");

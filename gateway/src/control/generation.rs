@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use clgw_policy::{Host, ImportEntry, ImportId, LocalPeer, PeerLabels, PolicyTable};
+use clgw_policy::{Host, ImportEntry, ImportId, LocalPeer, PeerLabels, PolicyTable, SourceEntry};
 
 use super::material::Material;
 use crate::config::GatewayConfig;
-use crate::worker::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot};
+use crate::worker::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot, SourceSlot};
 
 /// Turns host names into addresses. A parameter, because the simulator has no resolver.
 pub trait Resolver {
@@ -25,8 +25,8 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// Makes snapshots. Remembers the numbers it has given to gateways and imports, so that workers
-/// keep their tunnels and load-balancing state from one generation to the next.
+/// Makes snapshots. Remembers the numbers it has given to gateways, imports and their sources, so
+/// that workers keep their tunnels and load-balancing state from one generation to the next.
 #[derive(Debug, Default)]
 pub struct Generations {
     last: u64,
@@ -35,6 +35,17 @@ pub struct Generations {
     resolved: HashMap<Box<str>, Vec<IpAddr>>,
     gateways: HashMap<(Arc<str>, SocketAddr), GatewayId>,
     imports: HashMap<(Box<str>, Box<str>), ImportSlot>,
+    /// A source that moves within its import keeps its number.
+    sources: HashMap<SourceName, SourceSlot>,
+}
+
+/// What stays of a source from one generation to the next.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SourceName {
+    import: ImportSlot,
+    peer: Box<str>,
+    export_namespace: Box<str>,
+    export_name: Box<str>,
 }
 
 impl Generations {
@@ -105,13 +116,19 @@ impl Generations {
                 addresses.into_iter().map(|a| self.gateway(&name, a)).collect()
             })
             .collect();
-        let import_slots = table
+        let import_slots: Vec<ImportSlot> = table
             .imports()
             .iter()
             .map(|i| {
                 let next = ImportSlot(self.imports.len() as u32);
                 *self.imports.entry((i.namespace.clone(), i.name.clone())).or_insert(next)
             })
+            .collect();
+        let source_slots = table
+            .imports()
+            .iter()
+            .zip(&import_slots)
+            .map(|(i, slot)| i.sources.iter().map(|s| self.source(*slot, s)).collect())
             .collect();
         let mut wanted: Vec<GatewayEntry> = table
             .imports()
@@ -131,9 +148,21 @@ impl Generations {
             gateways,
             services,
             import_slots,
+            source_slots,
             wanted,
         };
         (snapshot, warnings)
+    }
+
+    fn source(&mut self, import: ImportSlot, source: &SourceEntry) -> SourceSlot {
+        let next = SourceSlot(self.sources.len() as u32);
+        let name = SourceName {
+            import,
+            peer: source.peer_name.clone(),
+            export_namespace: source.export_namespace.clone(),
+            export_name: source.export_name.clone(),
+        };
+        *self.sources.entry(name).or_insert(next)
     }
 
     fn gateway(&mut self, peer: &Arc<str>, address: SocketAddr) -> GatewayEntry {

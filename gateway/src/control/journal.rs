@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clgw_policy::PolicyId;
 
-use crate::telemetry::{Event, EventQueue};
+use super::dry_run::{DryRuns, Trial};
+use crate::telemetry::{Event, EventQueue, Judged};
+use crate::time::Instant;
 use crate::worker::Snapshot;
 
 /// Generations whose names can still be told.
@@ -21,11 +23,12 @@ pub(super) struct Journal {
     queue: EventQueue,
     /// Newest last. Holding them here is also what keeps a worker from ever freeing one.
     generations: VecDeque<Arc<Snapshot>>,
+    dry_runs: DryRuns,
 }
 
 impl Journal {
     pub fn new(queue: EventQueue) -> Self {
-        Self { queue, generations: VecDeque::new() }
+        Self { queue, generations: VecDeque::new(), dry_runs: DryRuns::default() }
     }
 
     pub fn remember(&mut self, snapshot: Arc<Snapshot>) {
@@ -51,11 +54,14 @@ impl Journal {
     }
 
     /// Writes what has come, and how much was left out.
-    pub fn write(&mut self) {
+    pub fn write(&mut self, now: Instant) {
         let mut written = 0;
         let mut left_out = 0u64;
         while let Some(event) = self.queue.pop() {
-            if written < LINES_PER_TURN {
+            if let Event::DryRun { generation, policy, allowed, service, address } = event {
+                let trial = self.trial(generation, policy, allowed, service);
+                self.dry_runs.note(trial, address, now);
+            } else if written < LINES_PER_TURN {
                 self.event(event);
                 written += 1;
             } else {
@@ -64,6 +70,31 @@ impl Journal {
         }
         if left_out > 0 {
             tracing::warn!(left_out, "too many events for the log; the counters have them all");
+        }
+        self.dry_runs.write(now, false);
+    }
+
+    /// Writes what is still held back.
+    pub fn close(&mut self, now: Instant) {
+        self.write(now);
+        self.dry_runs.write(now, true);
+    }
+
+    fn trial(&self, generation: u64, policy: PolicyId, allowed: bool, service: Judged) -> Trial {
+        let snapshot = self.generation(generation);
+        let table = snapshot.map(|s| &s.table);
+        let service = match service {
+            Judged::Import(id) => table
+                .and_then(|t| t.import(id))
+                .map(|i| format!("import {}/{}", i.namespace, i.name)),
+            Judged::Export(id) => table
+                .and_then(|t| t.export(id))
+                .map(|e| format!("export {}/{}", e.namespace, e.name)),
+        };
+        Trial {
+            policy: policy_name(snapshot, policy),
+            service: service.unwrap_or_else(|| "?".to_owned()),
+            allowed,
         }
     }
 
@@ -105,6 +136,8 @@ impl Journal {
                 let policy = policy.map(|p| policy_name(snapshot, p)).unwrap_or_default();
                 tracing::warn!(%peer, export, %reason, policy, "stream of a peer refused");
             }
+            // Gathered by `write`.
+            Event::DryRun { .. } => {}
             Event::TunnelUp { peer, name, resumed } => {
                 tracing::debug!(%peer, name, resumed, "tunnel up");
             }

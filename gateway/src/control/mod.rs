@@ -1,6 +1,7 @@
 //! The control thread: brings the gateway up, publishes generations, writes the log, takes the
 //! gateway down. It never touches a packet, and workers never wait for it.
 
+mod dry_run;
 mod generation;
 mod journal;
 mod launch;
@@ -159,7 +160,8 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
     let mut drain: Option<Drain> = None;
     loop {
         seen = shutdown.wait(seen, TICK);
-        journal.write();
+        let now = clock.now();
+        journal.write(now);
         if threads.iter().any(JoinHandle::is_finished) {
             // A worker only returns when told to stop: this one panicked.
             orders.give(Order::Stop);
@@ -170,7 +172,6 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
             reload(&config, &mut generations, &snapshot, &mut journal);
         }
         journal.forget();
-        let now = clock.now();
         match (shutdown.level(), drain) {
             (Level::None, _) => {}
             (Level::Drain, None) => {
@@ -204,7 +205,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
         }
     }
     helper_threads.join();
-    journal.write();
+    journal.close(clock.now());
     let mut counters = Counters::default();
     for worker in &published {
         counters.add(&worker.load());

@@ -8,6 +8,7 @@ use clgw_policy::{ClientId, Decision, ExportId, ImportId, PolicyId, PolicyTable,
 pub struct Permit {
     policy: PolicyId,
     generation: u64,
+    dry_run: Option<PolicyId>,
 }
 
 /// One refused connection.
@@ -16,6 +17,8 @@ pub struct Denial {
     /// The deciding policy, or what stands for it ([`PolicyId::fixed_text`]).
     pub policy: PolicyId,
     pub tier: Tier,
+    /// The dry-run policy that would have allowed it.
+    pub dry_run: Option<PolicyId>,
 }
 
 impl Permit {
@@ -45,15 +48,21 @@ impl Permit {
     }
 
     fn from_decision(decision: Decision<'_>) -> Result<Self, Denial> {
+        let Decision { id: policy, tier, generation, dry_run_match: dry_run, .. } = decision;
         match decision.verdict {
-            Verdict::Allow => Ok(Self { policy: decision.id, generation: decision.generation }),
-            Verdict::Deny => Err(Denial { policy: decision.id, tier: decision.tier }),
+            Verdict::Allow => Ok(Self { policy, generation, dry_run }),
+            Verdict::Deny => Err(Denial { policy, tier, dry_run }),
         }
     }
 
     /// The policy that allowed it.
     pub fn policy(&self) -> PolicyId {
         self.policy
+    }
+
+    /// The dry-run policy that would have denied it.
+    pub fn dry_run(&self) -> Option<PolicyId> {
+        self.dry_run
     }
 
     /// Generation of the table that decided.

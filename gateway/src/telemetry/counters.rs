@@ -67,6 +67,8 @@ counters! {
     bytes_from_peer,
     policy_allowed,
     policy_denied,
+    /// Decisions that a dry-run policy would have turned.
+    policy_dry_run,
     /// Events that found the queue to the control thread full.
     events_lost,
     /// Loop iterations, and those that found work.

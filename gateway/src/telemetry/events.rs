@@ -37,6 +37,16 @@ pub enum Event {
         reason: CloseReason,
         policy: Option<PolicyId>,
     },
+    /// A dry-run policy would have turned the decision about a connection.
+    DryRun {
+        generation: u64,
+        policy: PolicyId,
+        /// What was decided; the policy says the opposite.
+        allowed: bool,
+        service: Judged,
+        /// Of the client, or of the peer whose OPEN it was.
+        address: SocketAddr,
+    },
     TunnelUp {
         peer: SocketAddr,
         name: Box<str>,
@@ -47,6 +57,13 @@ pub enum Event {
         reason: CloseReason,
         detail: Option<Box<str>>,
     },
+}
+
+/// The service that a decision was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    Import(ImportId),
+    Export(ExportId),
 }
 
 /// Bounded; a worker never waits on it. What does not fit is counted and lost.

@@ -6,5 +6,5 @@ mod events;
 mod reasons;
 
 pub use counters::{Counters, Published};
-pub use events::{Event, EventQueue};
+pub use events::{Event, EventQueue, Judged};
 pub use reasons::{CloseReason, DropReason};

@@ -5,19 +5,50 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use clgw_policy::{ImportId, LbScheme, Selection};
+use clgw_policy::{Failover, ImportEntry, ImportId, LbScheme, RoundRobin, Selection, Sources};
 
 use super::Worker;
 use super::conn::{Client, ClientState, Failure, Leg, Phase, TunnelLeg};
-use super::snapshot::GatewayId;
+use super::loads::SourceLoads;
+use super::pool::Pool;
+use super::snapshot::{GatewayId, Snapshot};
 use crate::flow::FlowId;
 use crate::limits::{EARLY_DATA, MAX_WAITING_FOR_TUNNEL, OPEN_TIMEOUT, TUNNEL_WAIT_TIMEOUT};
 use crate::port::FrameIo;
 use crate::relay::Permit;
 use crate::tcp::TcpEvent;
-use crate::telemetry::{CloseReason, Event};
+use crate::telemetry::{CloseReason, Event, Judged};
+use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::{OpenSent, RefuseReason, Role};
+
+/// The sources of an import as this worker sees them now.
+struct SourcesNow<'a> {
+    import: &'a ImportEntry,
+    id: ImportId,
+    snapshot: &'a Snapshot,
+    pools: &'a [Option<Pool>],
+    loads: &'a SourceLoads,
+    now: Instant,
+}
+
+impl Sources for SourcesNow<'_> {
+    fn reachable(&self, source: usize) -> bool {
+        let Some(source) = self.import.sources.get(source) else { return false };
+        self.snapshot.gateways_of(source.peer).iter().any(|g| {
+            let pool = self.pools.get(g.id.0 as usize).and_then(Option::as_ref);
+            pool.is_none_or(|p| p.reachable(self.now))
+        })
+    }
+
+    fn weight(&self, source: usize) -> u32 {
+        self.import.sources.get(source).map_or(0, |s| s.weight)
+    }
+
+    fn load(&self, source: usize) -> u32 {
+        self.snapshot.source_slot(self.id, source).map_or(0, |slot| self.loads.get(slot))
+    }
+}
 
 /// What became of the attempt to open a stream on a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +73,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             selection: Selection::new(scheme, sources),
             source: 0,
             permit: None,
+            counted: None,
             tried: ArrayVec::new(),
             tunnel: None,
             early: 0,
@@ -108,31 +140,44 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
             client.permit = None;
             client.tried.clear();
+            if let Some(slot) = client.counted.take() {
+                self.source_loads.take(slot);
+            }
             let Some(snapshot) = client.snapshot.clone() else { return };
             let Some(import) = snapshot.table.import(client.import) else {
                 return self.refuse_client(id);
             };
             let slot = snapshot.import_slot(client.import).0 as usize;
             if self.round_robin.len() <= slot {
-                self.round_robin.resize_with(slot + 1, Default::default);
+                // Each worker begins with another source; the first one as ClusterLink does.
+                let worker = u64::from(self.config.id);
+                self.round_robin.resize_with(slot + 1, || RoundRobin::starting_at(worker));
             }
-            let pools = &self.pools;
-            let reachable = |source: usize| {
-                import.sources.get(source).is_some_and(|s| {
-                    snapshot.gateways_of(s.peer).iter().any(|g| {
-                        pools
-                            .get(g.id.0 as usize)
-                            .and_then(Option::as_ref)
-                            .is_none_or(|p| p.reachable(now))
-                    })
-                })
+            let sources = SourcesNow {
+                import,
+                id: client.import,
+                snapshot: &snapshot,
+                pools: &self.pools,
+                loads: &self.source_loads,
+                now,
             };
-            let Some(source) =
-                client.selection.next(&mut self.round_robin[slot], random, reachable)
+            let Some(source) = client.selection.next(&mut self.round_robin[slot], random, sources)
             else {
                 return self.refuse_client(id);
             };
-            match Permit::egress(&snapshot.table, client.import, source, client.client) {
+            let decided = Permit::egress(&snapshot.table, client.import, source, client.client);
+            let dry_run = match &decided {
+                Ok(permit) => permit.dry_run(),
+                Err(denial) => denial.dry_run,
+            };
+            let dry_run = dry_run.map(|policy| Event::DryRun {
+                generation: snapshot.generation(),
+                policy,
+                allowed: decided.is_ok(),
+                service: Judged::Import(client.import),
+                address: client.address,
+            });
+            match decided {
                 Err(denial) => {
                     client.failure = Some(Failure {
                         reason: CloseReason::PolicyDenied,
@@ -144,9 +189,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 Ok(permit) => {
                     client.permit = Some(permit);
                     client.source = source;
+                    client.counted = snapshot.source_slot(client.import, source);
+                    if let Some(slot) = client.counted {
+                        self.source_loads.add(slot);
+                    }
                     self.counters.policy_allowed += 1;
                 }
             }
+            self.report_dry_run(dry_run);
         }
     }
 
@@ -252,8 +302,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.wake_id(id);
     }
 
-    /// No source is left. The client's connection was accepted already, so it is reset, as
-    /// ClusterLink's data planes do.
+    /// No source is left, or none may be tried. The client's connection was accepted already, so it
+    /// is reset, as ClusterLink's data planes do.
     fn refuse_client(&mut self, id: FlowId) {
         let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
         let failure = client.failure.take().unwrap_or_else(|| CloseReason::NoSource.into());
@@ -405,8 +455,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         conn.tcp.skip(std::mem::take(&mut client.early));
     }
 
-    /// The exporter refused; another source may not.
+    /// The exporter refused; another source may not. One that could not reach its service had
+    /// authorised the connection: the import says whether that was the last word. The exporter
+    /// reads nothing before its service accepts, so no byte was delivered.
     pub(super) fn stream_refused(&mut self, id: FlowId, reason: RefuseReason, policy: Box<str>) {
+        let authorized =
+            matches!(reason, RefuseReason::ServiceUnreachable | RefuseReason::ServiceTimeout);
         let reason = match reason {
             RefuseReason::Policy | RefuseReason::PeerName => CloseReason::PeerPolicyDenied,
             RefuseReason::NoSuchExport => CloseReason::ExportNotFound,
@@ -416,7 +470,15 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             RefuseReason::Draining => CloseReason::Draining,
         };
         let peer_policy = (!policy.is_empty()).then_some(policy);
-        self.source_failed(id, Failure { reason, policy: None, peer_policy });
+        let failure = Failure { reason, policy: None, peer_policy };
+        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        let import = client.snapshot.as_ref().and_then(|s| s.table.import(client.import));
+        if authorized && import.is_none_or(|i| i.failover == Failover::Authorization) {
+            client.tunnel = None;
+            client.failure = Some(failure);
+            return self.refuse_client(id);
+        }
+        self.source_failed(id, failure);
     }
 
     /// The tunnel under a client is gone. As long as the exporter cannot have passed a byte on

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use clgw_policy::{ClientId, ImportId, PolicyId, Selection};
 
-use super::snapshot::{GatewayId, Snapshot};
+use super::snapshot::{GatewayId, Snapshot, SourceSlot};
 use crate::flow::FlowId;
 use crate::limits::MAX_GATEWAYS_TRIED;
 use crate::net::{FlowKey, NeighbourId};
@@ -72,6 +72,8 @@ pub(super) struct Client {
     pub source: usize,
     /// Of `source`.
     pub permit: Option<Permit>,
+    /// The source it is counted for; see [`super::loads::SourceLoads`].
+    pub counted: Option<SourceSlot>,
     /// Gateways of `source` that did not work out.
     pub tried: ArrayVec<GatewayId, MAX_GATEWAYS_TRIED>,
     pub tunnel: Option<FlowId>,

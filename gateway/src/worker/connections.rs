@@ -300,6 +300,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         conn.over = true;
         conn.deadline = linger.then(|| self.now + TCP_CLOSING_TIMEOUT);
+        // Every connection comes through here once, before it leaves the slab.
+        if let Some(slot) = conn.client_mut().and_then(|c| c.counted.take()) {
+            self.source_loads.take(slot);
+        }
         self.counters.close(reason);
         self.touch(id);
     }
@@ -327,6 +331,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn report(&mut self, event: Event) {
         if !self.events.push(event) {
             self.counters.events_lost += 1;
+        }
+    }
+
+    /// Counts and reports a decision that a dry-run policy would have turned.
+    pub(super) fn report_dry_run(&mut self, event: Option<Event>) {
+        if let Some(event) = event {
+            self.counters.policy_dry_run += 1;
+            self.report(event);
         }
     }
 

@@ -10,6 +10,7 @@ mod connections;
 mod handshake;
 mod inbox;
 mod ingress;
+mod loads;
 mod pool;
 mod pools;
 mod ports;
@@ -26,9 +27,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use inbox::{Inboxes, Message};
-pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot};
+pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot, SourceSlot};
 
 use self::conn::{Conn, Leg};
+use self::loads::SourceLoads;
 use self::pool::Pool;
 use self::ports::Port;
 use crate::flow::{
@@ -126,6 +128,7 @@ pub struct Worker<P: FrameIo, H> {
     pools: Vec<Option<Pool>>,
     /// By [`ImportSlot`].
     round_robin: Vec<clgw_policy::RoundRobin>,
+    source_loads: SourceLoads,
     pool_tick: Instant,
     scratch: Scratch,
     draining: bool,
@@ -202,6 +205,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             due: Vec::new(),
             pools: Vec::new(),
             round_robin: Vec::new(),
+            source_loads: SourceLoads::default(),
             pool_tick: Instant::ZERO,
             scratch: Scratch::default(),
             draining: false,
@@ -267,6 +271,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     pub fn connections(&self) -> usize {
         self.conns.len()
+    }
+
+    /// Open client connections that each source serves, by [`SourceSlot`]. Sources that never had
+    /// one may be missing at the end.
+    pub fn source_loads(&self) -> &[u32] {
+        self.source_loads.as_slice()
     }
 
     /// Timers that are set, stale ones included.

@@ -10,20 +10,30 @@ use crate::flow::FlowId;
 use crate::port::FrameIo;
 use crate::relay::Permit;
 use crate::tcp::TcpEvent;
-use crate::telemetry::{CloseReason, Event};
+use crate::telemetry::{CloseReason, Event, Judged};
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::{Open, RefuseReason};
 
 /// What policy says to an OPEN.
 #[derive(Debug)]
 pub(super) enum OpenDecision {
-    Allowed { export: ExportId, permit: Permit },
-    Refused { reason: RefuseReason, export: Option<ExportId>, policy: Option<PolicyId> },
+    Allowed {
+        export: ExportId,
+        permit: Permit,
+    },
+    Refused {
+        reason: RefuseReason,
+        export: Option<ExportId>,
+        policy: Option<PolicyId>,
+        /// The dry-run policy that would have allowed it.
+        dry_run: Option<PolicyId>,
+    },
 }
 
 /// Judges an OPEN of a peer whose certificate carries the names `peer`.
 pub(super) fn decide_open(snapshot: &Snapshot, peer: &[String], open: &Open<'_>) -> OpenDecision {
-    let refused = |reason, export, policy| OpenDecision::Refused { reason, export, policy };
+    let refused =
+        |reason| OpenDecision::Refused { reason, export: None, policy: None, dry_run: None };
     // The sender's word on who it is counts only as far as its certificate agrees. Leaving the
     // name out would slip past policies that deny a peer; only an unknown client has no
     // attributes at all.
@@ -35,23 +45,29 @@ pub(super) fn decide_open(snapshot: &Snapshot, peer: &[String], open: &Open<'_>)
         (Some(_), Some(_)) => false,
     };
     if !honest {
-        return refused(RefuseReason::PeerName, None, None);
+        return refused(RefuseReason::PeerName);
     }
     let table = &snapshot.table;
     let Some(export) = table.find_export(open.namespace, open.name) else {
-        return refused(RefuseReason::NoSuchExport, None, None);
+        return refused(RefuseReason::NoSuchExport);
     };
     match Permit::ingress(table, export, open.attributes()) {
         Ok(permit) => OpenDecision::Allowed { export, permit },
-        Err(denial) => refused(RefuseReason::Policy, Some(export), Some(denial.policy)),
+        Err(denial) => OpenDecision::Refused {
+            reason: RefuseReason::Policy,
+            export: Some(export),
+            policy: Some(denial.policy),
+            dry_run: denial.dry_run,
+        },
     }
 }
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// Acts on an OPEN that came in on `tunnel`.
     pub(super) fn opened_by_peer(&mut self, tunnel: FlowId, decision: OpenDecision) {
+        self.report_dry_run(self.dry_run_of(tunnel, &decision));
         let (export, permit) = match decision {
-            OpenDecision::Refused { reason, export, policy } => {
+            OpenDecision::Refused { reason, export, policy, .. } => {
                 self.counters.policy_denied += 1;
                 return self.refuse_stream(tunnel, reason, export, policy);
             }
@@ -81,6 +97,20 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 self.refuse_stream(tunnel, reason, Some(export), None);
             }
         }
+    }
+
+    fn dry_run_of(&self, tunnel: FlowId, decision: &OpenDecision) -> Option<Event> {
+        let (export, policy, allowed) = match decision {
+            OpenDecision::Allowed { export, permit } => (*export, permit.dry_run()?, true),
+            OpenDecision::Refused { export, dry_run, .. } => ((*export)?, (*dry_run)?, false),
+        };
+        Some(Event::DryRun {
+            generation: self.snapshot.generation(),
+            policy,
+            allowed,
+            service: Judged::Export(export),
+            address: self.conns.get(tunnel)?.key.remote_addr(),
+        })
     }
 
     fn refuse_stream(

@@ -19,6 +19,11 @@ pub struct GatewayId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImportSlot(pub u32);
 
+/// A source of an import in the workers' counts of open connections; the number stays the same
+/// over generations, so that a connection is taken off the source it was counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceSlot(pub u32);
+
 /// What listens at a local address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
@@ -45,6 +50,8 @@ pub struct Snapshot {
     pub services: Vec<Vec<SocketAddr>>,
     /// By [`ImportId`].
     pub import_slots: Vec<ImportSlot>,
+    /// By [`ImportId`] and position of the source.
+    pub source_slots: Vec<Box<[SourceSlot]>>,
     /// Peers that some import names, so that warm tunnels to them pay.
     pub wanted: Vec<GatewayEntry>,
 }
@@ -64,5 +71,9 @@ impl Snapshot {
 
     pub fn import_slot(&self, import: ImportId) -> ImportSlot {
         self.import_slots.get(import.index()).copied().unwrap_or(ImportSlot(0))
+    }
+
+    pub fn source_slot(&self, import: ImportId, source: usize) -> Option<SourceSlot> {
+        self.source_slots.get(import.index())?.get(source).copied()
     }
 }

@@ -54,6 +54,10 @@ fn both_ends_work_without_a_gateway() {
     let to = listener.local_addr().unwrap();
     thread::spawn(move || serve(&listener, greet));
     act(&format!("greeted {to}")).unwrap();
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    thread::spawn(move || serve(&listener, |stream| say("somebody", stream)));
+    assert_eq!(asked(to).unwrap(), "somebody");
     // Nobody listens at port 1.
     let refused = outcome("[::1]:1".parse().unwrap());
     assert_eq!(refused, "refused");
@@ -70,6 +74,10 @@ fn act(role: &str) -> io::Result<()> {
     match words[0] {
         "serve" => serve(&listen(address)?, converse),
         "greet" => serve(&listen(address)?, greet),
+        "named" => {
+            let name = words[2].to_owned();
+            serve(&listen(address)?, move |stream| say(&name, stream))
+        }
         "echo" => echo(address, number(2) as usize, number(3), number(4)),
         "upload" => upload(address, number(2), number(3)),
         "download" => download(address, number(2), number(3), None),
@@ -77,6 +85,13 @@ fn act(role: &str) -> io::Result<()> {
         "late" => late(address, number(2), number(3), number(4)),
         "first" => first(address, number(2), number(3), number(4)),
         "greeted" => greeted(address),
+        "ask" => {
+            let names: Vec<String> = (0..number(2))
+                .map(|_| asked(address).unwrap_or_else(|_| "nobody".to_owned()))
+                .collect();
+            eprintln!("served by {}", names.join(" "));
+            Ok(())
+        }
         "hold" => hold(address),
         "try" => {
             let begun = Instant::now();
@@ -96,9 +111,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn serve(listener: &TcpListener, with: fn(TcpStream) -> io::Result<()>) -> io::Result<()> {
+fn serve(
+    listener: &TcpListener,
+    with: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+) -> io::Result<()> {
     loop {
         let (stream, from) = listener.accept()?;
+        let with = with.clone();
         thread::Builder::new().stack_size(256 * 1024).spawn(move || {
             if let Err(error) = with(stream) {
                 eprintln!("connection from {from}: {error}");
@@ -151,6 +170,13 @@ fn greet(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(GREETING)?;
     let mut reader = stream.try_clone()?;
     io::copy(&mut reader, &mut stream)?;
+    Ok(())
+}
+
+/// Says who it is.
+fn say(name: &str, mut stream: TcpStream) -> io::Result<()> {
+    writeln!(stream, "{name}")?;
+    io::copy(&mut stream, &mut io::sink())?;
     Ok(())
 }
 
@@ -326,6 +352,19 @@ fn greeted(address: SocketAddr) -> io::Result<()> {
     same("answer", &String::from_utf8_lossy(&answer), "hello")?;
     stream.shutdown(Shutdown::Write)?;
     at_end(&mut stream)
+}
+
+/// Who serves a connection.
+fn asked(address: SocketAddr) -> io::Result<String> {
+    let mut reader = BufReader::new(connect(address)?);
+    let mut name = String::new();
+    if reader.read_line(&mut name)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut stream = reader.into_inner();
+    stream.shutdown(Shutdown::Write)?;
+    at_end(&mut stream)?;
+    Ok(name.trim().to_owned())
 }
 
 /// Opens a connection, says so, and keeps it until somebody ends it.

@@ -19,6 +19,7 @@ mod world;
 mod environment;
 mod half_close;
 mod lifecycle;
+mod load_balancing;
 mod peers;
 mod policies;
 mod transfers;

@@ -86,3 +86,25 @@ fn sighup_adds_and_removes_policies_and_a_broken_file_changes_nothing() {
     assert_served(&world, &echo);
     world.stop();
 }
+
+#[test]
+fn a_policy_on_trial_is_named_in_the_log_and_refuses_nobody() {
+    let mut world = World::new();
+    world.site_a.object(
+        "trial.yaml",
+        "kind: PrivilegedAccessPolicy\nmetadata: { name: trial }\nspec:\n  action: deny\n  \
+         dryRun: true\n  from: [{ workloadSelector: {} }]\n  to: [{ workloadSelector: {} }]\n",
+    );
+    world.a.signal("HUP");
+    world.a.wait_for_all(&["reloaded", "generation=2"], LOGGED);
+    let echo = format!("{VIP}:7000");
+    for _ in 0..3 {
+        assert_served(&world, &echo);
+    }
+    let words = ["dry-run policy would decide otherwise", "policy=\"trial\"", "would=\"deny\""];
+    let line = world.a.wait_for_all(&words, LOGGED);
+    assert!(line.contains("import demo/echo") && line.contains("connections=1"), "{line}");
+    // What was held back comes when the gateway stops.
+    let (a, _) = world.stop();
+    assert!(a.contains("connections=2"), "{a}");
+}

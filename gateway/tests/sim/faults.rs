@@ -22,6 +22,8 @@ fn over_bad_wires(wan: LinkConfig, lan: LinkConfig, first: u64, count: u64) {
         assert!(done, "seed {seed}: {watches:?} {}", describe(&world));
         let wrong = served.borrow().iter().any(|w| w.borrow().wrong);
         assert!(!wrong, "seed {seed}: the server received other bytes than were sent");
+        run(&mut world, 600, |w| w.gateways[A].workers[0].unfinished() == 0);
+        assert_no_loads(&world);
     }
 }
 
@@ -210,6 +212,7 @@ fn a_cut_ends_everything_by_reset() {
     run(&mut world, 5, |_| open.borrow().closed);
     let closes = world.gateways[A].counters().closes(CloseReason::DrainDeadline);
     assert_eq!(closes, 1);
+    assert_no_loads(&world);
     run(&mut world, 5, |w| w.hosts[SERVER].connections() == 0);
 }
 

@@ -1,7 +1,9 @@
 //! Two gateways in one process on a virtual clock: the real workers, policy, TLS and tunnels;
 //! hosts with a TCP of their own; wires that lose, reorder, duplicate and damage.
 
+mod dry_run;
 mod faults;
 mod forwarding;
+mod load_balancing;
 mod refusal;
 mod sites;

@@ -426,13 +426,23 @@ pub fn describe(world: &World) -> String {
     text
 }
 
-/// Nothing is forwarded any more and no frame is missing.
+/// No source is charged with a connection.
+#[track_caller]
+pub fn assert_no_loads(world: &World) {
+    for gateway in &world.gateways {
+        let loads: Vec<_> = gateway.workers.iter().map(|w| w.source_loads()).collect();
+        assert!(loads.iter().all(|l| l.iter().all(|n| *n == 0)), "{loads:?} {}", describe(world));
+    }
+}
+
+/// Nothing is forwarded any more, no frame is missing, no source is charged with a connection.
 #[track_caller]
 pub fn assert_at_rest(world: &mut World) {
     let rested = world.run_until(Duration::from_secs(30), |w| {
         w.gateways.iter().all(|g| g.workers.iter().all(|worker| worker.unfinished() == 0))
     });
     assert!(rested, "connections are left: {}", describe(world));
+    assert_no_loads(world);
     // Idle tunnels ping now and then: wait for a moment without any frame.
     let quiet = world.run_until(Duration::from_secs(30), |w| {
         w.in_flight() == 0

@@ -126,7 +126,12 @@ fn import(old: &Import, new: &Import) -> Vec<String> {
     let target = [old, new].map(|import| optional_port(import.target_port));
     turned(&mut words, "targetPort", &target[0], &target[1]);
     turned(&mut words, "lbScheme", &old.lb_scheme.as_str(), &new.lb_scheme.as_str());
-    let text = |source: &crate::ImportSource| format!("{} at {}", source.export, source.peer);
+    turned(&mut words, "failover", &old.failover.as_str(), &new.failover.as_str());
+    let weighted = old.lb_scheme.uses_weights() || new.lb_scheme.uses_weights();
+    let text = |source: &crate::ImportSource| {
+        let weight = if weighted { format!(", weight {}", source.weight) } else { String::new() };
+        format!("{} at {}{weight}", source.export, source.peer)
+    };
     listed(&mut words, "source", &old.sources, &new.sources, text);
     labels(&mut words, &old.labels, &new.labels);
     words

@@ -9,8 +9,10 @@ pub struct ImportSpec {
     /// 0 or absent: chosen by the gateway.
     pub target_port: Option<i64>,
     pub sources: Option<Vec<ImportSourceSpec>>,
-    /// `round-robin` (default), `random` or `static`.
+    /// `round-robin` (default), `random` or `static`; ours: `weighted`, `least-loaded`.
     pub lb_scheme: Option<String>,
+    /// Ours: `authorization` (default) or `connection`.
+    pub failover: Option<String>,
 }
 
 /// An export of a peer.
@@ -20,4 +22,6 @@ pub struct ImportSourceSpec {
     pub peer: Option<String>,
     pub export_name: Option<String>,
     pub export_namespace: Option<String>,
+    /// Ours, for `weighted` and `least-loaded`; 1 where absent.
+    pub weight: Option<i64>,
 }

@@ -6,10 +6,12 @@ use ipnet::IpNet;
 
 use super::Loader;
 use super::meta::{Kind, Meta, NameRule};
-use crate::balance::LbScheme;
+use crate::balance::{Failover, LbScheme};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::fabric::{Export, Gateway, Host, Import, ImportSource, ObjectName, Peer, Workload};
-use crate::limits::{MAX_DNS_NAME, MAX_SOURCES_PER_IMPORT};
+use crate::limits::{
+    DEFAULT_SOURCE_WEIGHT, MAX_DNS_NAME, MAX_SOURCE_WEIGHT, MAX_SOURCES_PER_IMPORT,
+};
 use crate::model::{ExportSpec, ImportSourceSpec, ImportSpec, Manifest, PeerSpec, WorkloadSpec};
 use crate::names;
 use crate::yaml::Cursor;
@@ -132,10 +134,21 @@ impl Loader {
             let message = format!("unknown load balancing scheme `{text}`");
             self.error(&at.key("lbScheme"), message, format!("one of {known}"));
         }
-        let sources = self.sources(&at.key("sources"), spec.sources.as_deref());
-        if let (Some(Meta { name, labels }), Some(port), Some(lb_scheme)) = (meta, port, lb_scheme)
+        let failover = match spec.failover.as_deref() {
+            None | Some("") => Some(Failover::default()),
+            Some(text) => Failover::parse(text),
+        };
+        if failover.is_none() {
+            let text = spec.failover.as_deref().unwrap_or_default();
+            let known = Failover::ALL.map(Failover::as_str).join(", ");
+            let message = format!("unknown rule of failover `{text}`");
+            self.error(&at.key("failover"), message, format!("one of {known}"));
+        }
+        let sources = self.sources(&at.key("sources"), spec.sources.as_deref(), lb_scheme);
+        if let (Some(Meta { name, labels }), Some(port), Some(lb_scheme), Some(failover)) =
+            (meta, port, lb_scheme, failover)
         {
-            let import = Import { name, labels, port, target_port, lb_scheme, sources };
+            let import = Import { name, labels, port, target_port, lb_scheme, failover, sources };
             if let Err(error) = self.fabric.put_import(import) {
                 self.error(
                     &at.key("sources"),
@@ -165,6 +178,7 @@ impl Loader {
         &mut self,
         at: &Cursor<'_>,
         specs: Option<&[ImportSourceSpec]>,
+        lb_scheme: Option<LbScheme>,
     ) -> Vec<ImportSource> {
         let Some(specs) = specs else {
             let hint = "list the sources as {peer, exportName, exportNamespace}";
@@ -176,6 +190,13 @@ impl Loader {
                 at,
                 "the import has no sources, so every connection to it fails",
                 "list at least one {peer, exportName, exportNamespace}",
+            );
+        }
+        if !specs.is_empty() && specs.iter().all(|spec| spec.weight == Some(0)) {
+            self.warning(
+                at,
+                "every weight is 0, so every connection to the import fails",
+                "give at least one source a weight above 0",
             );
         }
         let mut sources = Vec::with_capacity(specs.len().min(MAX_SOURCES_PER_IMPORT));
@@ -208,14 +229,36 @@ impl Loader {
                 };
                 self.sources.push((self.file.clone(), peer.to_owned(), warning));
             }
+            let weight = self.weight(&at.key("weight"), spec.weight, lb_scheme);
             if let (Some(peer), Some(name), Some(namespace)) = (peer, name, namespace) {
                 sources.push(ImportSource {
                     peer: peer.into(),
                     export: ObjectName::new(namespace, name),
+                    weight,
                 });
             }
         }
         sources
+    }
+
+    /// `lb_scheme` is None when it is wrong itself; whether it uses weights is open then.
+    fn weight(&mut self, at: &Cursor<'_>, given: Option<i64>, lb_scheme: Option<LbScheme>) -> u32 {
+        let Some(value) = given else { return DEFAULT_SOURCE_WEIGHT };
+        if let Some(scheme) = lb_scheme.filter(|scheme| !scheme.uses_weights()) {
+            self.error(
+                at,
+                format!("the scheme `{}` does not look at weights", scheme.as_str()),
+                "set lbScheme to weighted or least-loaded, or remove the weight",
+            );
+        }
+        match u32::try_from(value) {
+            Ok(weight) if weight <= MAX_SOURCE_WEIGHT => weight,
+            _ => {
+                let hint = format!("give a whole number from 0 to {MAX_SOURCE_WEIGHT}");
+                self.error(at, format!("{value} is no weight"), hint);
+                DEFAULT_SOURCE_WEIGHT
+            }
+        }
     }
 
     fn required_name<'v>(

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clgw_policy::attributes::Attributes;
 use clgw_policy::{
-    AccessPolicy, Action, Export, Fabric, Gateway, Host, Import, ImportSource, Labels, LbScheme,
-    LocalPeer, ObjectName, Operator, Peer, PeerLabels, PolicyName, Requirement, Selector, Workload,
+    AccessPolicy, Action, Export, Fabric, Failover, Gateway, Host, Import, ImportSource, Labels,
+    LbScheme, LocalPeer, ObjectName, Operator, Peer, PeerLabels, PolicyName, Requirement, Selector,
+    Workload,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_map, vec};
@@ -139,14 +140,18 @@ pub fn workload() -> impl Strategy<Value = Workload> {
 }
 
 pub fn import() -> impl Strategy<Value = Import> {
-    let source = (select(&PEERS[..]), object_name())
-        .prop_map(|(peer, export)| ImportSource { peer: peer.into(), export });
+    let source = (select(&PEERS[..]), object_name()).prop_map(|(peer, export)| ImportSource {
+        peer: peer.into(),
+        export,
+        weight: 1,
+    });
     (object_name(), labels(), vec(source, 0..=4)).prop_map(|(name, labels, sources)| Import {
         name,
         labels,
         port: 80,
         target_port: None,
         lb_scheme: LbScheme::RoundRobin,
+        failover: Failover::Authorization,
         sources,
     })
 }

@@ -79,6 +79,9 @@ pub(super) fn print(asked: &Asked<'_>, connection: &Connection, verbose: bool) {
 /// Who serves, or that nobody does.
 fn conclusion(connection: &Connection) -> String {
     let Some(serving) = connection.serving() else {
+        if connection.sources.iter().any(SourceView::is_allowed) {
+            return "DENIED: the sources that are allowed have the weight 0".to_owned();
+        }
         return match connection.sources.len() {
             0 => "DENIED: the import has no sources".to_owned(),
             1 => "DENIED: its source is refused".to_owned(),
