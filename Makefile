@@ -1,9 +1,9 @@
 # What there is to do here. `make` alone prints it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build bench soak fuzz deny packages clean
+.PHONY: help demo test check build bench bench-policy soak fuzz miri deny packages clean
 
 help: ## Print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Two gateways carry a web server and iperf3 between network namespaces (root)
 	@configs/demo/run
@@ -25,11 +25,20 @@ bench: ## The measurements of bench/README.md, about ten minutes (root)
 	target/release/clgw-bench scale --connections 1,1000,20000
 	target/release/clgw-bench e2e
 
+bench-policy: ## What a policy decision costs: time, instructions, memory (six minutes)
+	@.ci/packages
+	cargo bench --locked -p clgw-bench --bench policy
+	@.ci/counts
+
 soak: ## Simulated sites on bad wires, SEEDS of them (default 300); `make test` runs a few
 	CLGW_SEEDS=$${SEEDS:-300} cargo test --locked --release -p clgw --test sim -- --nocapture wire wan
 
-fuzz: ## Property tests of all parsers and tables with CASES cases each (default 20000)
+fuzz: ## Property tests with CASES cases each (default 20000), then the fuzzer, SECONDS a target (60)
 	PROPTEST_CASES=$${CASES:-20000} cargo test --locked --release --workspace --lib
+	@.ci/fuzz $(or $(SECONDS),60)
+
+miri: ## The policy engine under miri (five minutes; needs a nightly toolchain with miri)
+	@.ci/miri
 
 deny: ## Licences, sources and duplicates of all dependencies; installs cargo-deny (minutes)
 	@.ci/deny
