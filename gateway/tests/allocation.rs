@@ -53,3 +53,20 @@ fn nor_for_connections_on_warm_tunnels() {
     round(&mut world, 50);
     assert_eq!([world.gateways[A].metered, world.gateways[B].metered], [0, 0]);
 }
+
+/// Whatever a peer claims about its client.
+#[test]
+fn nor_for_decisions() {
+    let file = clgw_policy::SourceFile::new("objects.yaml", OBJECTS_B);
+    let fabric = clgw_policy::load(&[file]).unwrap().fabric;
+    let local = clgw_policy::LocalPeer { name: "site-b".into(), ..Default::default() };
+    let table = clgw_policy::PolicyTable::compile(&fabric, &local, 1, &Default::default());
+    let export = table.find_export("shop", "web").unwrap();
+    let noise: Vec<String> = (0..10_000).map(|n| format!("noise-{n}")).collect();
+    let claim = noise.iter().map(|key| (key.as_str(), "x"));
+    let claim = claim.chain([("peer.clusterlink.net/name", "site-a")]);
+    let before = allocations();
+    let decision = table.decide_ingress(export, claim);
+    assert_eq!(allocations() - before, 0);
+    assert_eq!(decision.policy, "shop/allow-a");
+}
