@@ -519,6 +519,43 @@ fn selectors() {
     assert_eq!(errors(&both).len(), 2);
 }
 
+/// serde reads a list as a struct, field by field; ClusterLink does not.
+#[test]
+fn a_list_in_place_of_a_mapping_is_refused() {
+    let everything = "[{workloadSelector: {}}]";
+    let policy = |from: &str| {
+        object("AccessPolicy", "p", &format!("{{action: allow, from: {from}, to: {everything}}}"))
+    };
+    for (text, field) in [
+        (object("Export", "e", "[10.0.0.1, 80]"), "spec"),
+        (object("Peer", "b", "{gateways: [[192.0.2.3, 443]]}"), "spec.gateways[0]"),
+        (policy("[[null, {}]]"), "spec.from[0]"),
+        (policy("[{workloadSelector: [null, null]}]"), "spec.from[0].workloadSelector"),
+    ] {
+        let expected = (field.to_owned(), "found a list, expected a mapping".to_owned());
+        assert_eq!(only_error(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn wrong_shapes_are_told_in_the_words_of_yaml() {
+    for (spec, message, hint) in [
+        (
+            "{host: h, port: '80'}",
+            "found string \"80\", expected a whole number",
+            "remove the quotes",
+        ),
+        ("{host: h, port: http}", "found string \"http\", expected a whole number", ""),
+        ("{host: h, port: 1.5}", "found floating point `1.5`, expected a whole number", ""),
+        ("{host: [h], port: 1}", "found a list, expected a string", ""),
+        ("7", "found integer `7`, expected a mapping", ""),
+    ] {
+        let found = errors(&object("Export", "e", spec));
+        assert_eq!(found.len(), 1, "{}", render(&found));
+        assert_eq!((&*found[0].message, &*found[0].hint), (message, hint));
+    }
+}
+
 #[test]
 fn attributes_a_side_never_has_are_pointed_out() {
     let spec = "{action: deny, from: [{workloadSelector: {matchLabels: {export.clusterlink.net/name: a}}}], to: [{workloadSelector: {matchExpressions: [{key: client.clusterlink.net/namespace, operator: Exists}, {key: tier, operator: Exists}]}}]}";
