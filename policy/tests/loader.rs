@@ -519,6 +519,34 @@ fn selectors() {
     assert_eq!(errors(&both).len(), 2);
 }
 
+/// Kubernetes bounds a name as a whole, DNS each of its labels: what is no host may be longer.
+#[test]
+fn only_names_of_hosts_and_peers_have_short_labels() {
+    let everything = "[{workloadSelector: {}}]";
+    let allow = format!("{{action: allow, from: {everything}, to: {everything}}}");
+    let long = "a".repeat(64);
+    let host = "{host: h, port: 1}";
+    let gateways = format!("{{gateways: [{host}]}}");
+    for text in [
+        object("AccessPolicy", &"a".repeat(253), &allow),
+        object("PrivilegedAccessPolicy", &long, &allow),
+        object("Export", &long, host),
+        object_with("Export", &format!("name: e, labels: {{{long}.io/x: y}}"), host),
+        object("Workload", "w", &format!("{{serviceAccount: {long}, addresses: [10.0.0.1]}}")),
+    ] {
+        assert!(findings(&text).is_empty(), "{}", render(&findings(&text)));
+    }
+    for (text, field) in [
+        (object("AccessPolicy", &"a".repeat(254), &allow), "metadata.name"),
+        (object("Peer", &long, &gateways), "metadata.name"),
+        (object("Export", "e", &format!("{{host: {long}, port: 1}}")), "spec.host"),
+        // <name>.<namespace>.svc.cluster.local
+        (object("Export", &long, "{port: 1}"), "spec.host"),
+    ] {
+        assert_eq!(only_error(&text).0, field, "{text}");
+    }
+}
+
 /// serde reads a list as a struct, field by field; ClusterLink does not.
 #[test]
 fn a_list_in_place_of_a_mapping_is_refused() {

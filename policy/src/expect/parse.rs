@@ -120,7 +120,7 @@ impl Reader<'_> {
 
     fn site(&mut self, name: &str, spec: &SiteSpec, at: &Cursor<'_>) -> Option<SiteEntry> {
         let key = at.at_key(name);
-        if let Err(why) = names::dns_subdomain(name) {
+        if let Err(why) = names::dns_name(name) {
             let hint = "a site has the name of its peer, the first DNS SAN of its certificate";
             self.error(&place(&key), format!("the name `{name}` {why}"), hint);
         }

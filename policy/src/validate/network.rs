@@ -9,9 +9,7 @@ use super::meta::{Kind, Meta, NameRule};
 use crate::balance::{Failover, LbScheme};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::fabric::{Export, Gateway, Host, Import, ImportSource, ObjectName, Peer, Workload};
-use crate::limits::{
-    DEFAULT_SOURCE_WEIGHT, MAX_DNS_NAME, MAX_SOURCE_WEIGHT, MAX_SOURCES_PER_IMPORT,
-};
+use crate::limits::{DEFAULT_SOURCE_WEIGHT, MAX_SOURCE_WEIGHT, MAX_SOURCES_PER_IMPORT};
 use crate::model::{ExportSpec, ImportSourceSpec, ImportSpec, Manifest, PeerSpec, WorkloadSpec};
 use crate::names;
 use crate::yaml::Cursor;
@@ -92,7 +90,7 @@ impl Loader {
     /// The name that Kubernetes gives to the service of the same name as the export.
     fn cluster_host(&mut self, at: &Cursor<'_>, export: &ObjectName) -> Option<Host> {
         let name = format!("{}.{}.svc.cluster.local", export.name, export.namespace);
-        if name.len() > MAX_DNS_NAME {
+        if names::dns_name(&name).is_err() {
             let message = format!("no host is given, and `{name}` is too long for a DNS name");
             self.error(at, message, "give the address or DNS name of the service");
             return None;
@@ -202,8 +200,7 @@ impl Loader {
         let mut sources = Vec::with_capacity(specs.len().min(MAX_SOURCES_PER_IMPORT));
         for (index, spec) in specs.iter().enumerate() {
             let at = at.index(index);
-            let peer =
-                self.required_name(&at.key("peer"), spec.peer.as_deref(), NameRule::Subdomain);
+            let peer = self.required_name(&at.key("peer"), spec.peer.as_deref(), NameRule::DnsName);
             let name = self.required_name(
                 &at.key("exportName"),
                 spec.export_name.as_deref(),
