@@ -130,6 +130,7 @@ tests:
 - {site: site-a, import: shop/db, client: {peer: x}, expct: deny}
 - {site: site-a, client: {lables: {a: b}}, expect: [deny]}
 - {}
+- {site: site-a, export: shop/db, client: {peer: Site B}, expect: deny}
 ";
     let found = expect::parse(&SourceFile::new("t.yaml", text)).unwrap_err();
     let found: Vec<String> = found
@@ -153,6 +154,7 @@ tests:
         "12: tests[5].client.lables: unknown field `lables` (did you mean `labels`?)",
         "12: tests[5].expect: found a list",
         "13: tests[6].site: is missing",
+        "14: tests[7].client.peer: `Site B` contains 'S'",
     ];
     for expected in expected {
         assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}\n{found:#?}");

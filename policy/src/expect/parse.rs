@@ -326,6 +326,8 @@ impl Reader<'_> {
             *to = value.as_str().into();
         };
         checked("namespace", &mapping.namespace, names::dns_label, &mut description.namespace);
+        let mut peer = Box::default();
+        checked("peer", &mapping.peer, names::dns_name, &mut peer);
         checked(
             "serviceAccount",
             &mapping.service_account,
