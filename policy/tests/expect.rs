@@ -93,6 +93,27 @@ fn whole_connections_and_single_exporters_are_answered() {
     assert_eq!(answers.len(), 7);
 }
 
+/// An allow of which only half was asked is not to be taken for a whole one.
+#[test]
+fn an_exporter_that_is_no_site_of_the_table_is_named() {
+    let tests = "\
+- {site: site-a, import: shop/db, client: 10.0.0.1, expect: allow}
+- {site: site-a, import: shop/db, client: unknown, expect: deny}
+";
+    let table =
+        SourceFile::new("t.yaml", format!("sites: {{site-a: {{objects: a}}}}\ntests:\n{tests}"));
+    let mut sites = sites();
+    let whole = answers(tests).unwrap();
+    sites.remove("site-b");
+    let half = expect::evaluate(&expect::parse(&table).unwrap(), "t.yaml", &mut sites).unwrap();
+    let unasked = |answers: &[Answer]| -> Vec<Option<String>> {
+        answers.iter().map(|answer| answer.unasked.as_deref().map(str::to_owned)).collect()
+    };
+    assert!(half.iter().all(|answer| answer.passed));
+    assert_eq!(unasked(&half), [Some("site-b".to_owned()), None]);
+    assert_eq!(unasked(&whole), [None, None]);
+}
+
 #[test]
 fn a_failed_test_says_who_was_asked_and_which_policy_was_near() {
     let tests = "\
