@@ -134,6 +134,7 @@ items:
   metadata:
     annotations: {kubectl.kubernetes.io/last-applied-configuration: '{}'}
     creationTimestamp: '2025-01-01T00:00:00Z'
+    generateName: web-
     finalizers: [clusterlink.net/x]
     generation: 2
     managedFields: [{apiVersion: v1, fieldsV1: {'f:spec': {}}}]
@@ -604,6 +605,13 @@ fn workload_addresses() {
     }
     assert_eq!(only_error(&workload("w", "")).0, "spec.addresses");
     assert_eq!(only_error(&object("Workload", "w", "{}")).0, "spec.addresses");
+    // What the hint proposes must be right: not to clear the bits of a mapped prefix.
+    let mapped = "`::ffff:10.0.0.1/120` is an IPv4-mapped prefix";
+    assert_eq!(only_error(&workload("w", "'::ffff:10.0.0.1/120'")).1, mapped);
+    assert_eq!(
+        only_error(&workload("w", "10.0.0.1, 10.0.0.1/32")).1,
+        "10.0.0.1/32 is listed twice"
+    );
     // Nested prefixes are fine, the same one twice is not.
     assert!(
         findings(&objects(&[workload("a", "10.0.0.0/8"), workload("b", "10.0.0.0/9")])).is_empty()

@@ -308,8 +308,15 @@ impl Loader {
     fn claim_prefix(&mut self, at: &Cursor<'_>, net: IpNet, workload: &ObjectName) {
         let origin = self.origin(at);
         if let Some((other, first)) = self.prefixes.get(&net) {
-            let message = format!("{net} already belongs to workload `{other}` at {first}");
-            self.error(at, message, "an address has one owner; remove it from one of the two");
+            let (message, hint) = if other == workload {
+                (format!("{net} is listed twice"), "remove one of the two")
+            } else {
+                (
+                    format!("{net} already belongs to workload `{other}` at {first}"),
+                    "an address has one owner; remove it from one of the two",
+                )
+            };
+            self.error(at, message, hint);
         } else {
             self.prefixes.insert(net, (workload.clone(), origin));
         }
@@ -327,12 +334,6 @@ fn prefix(text: &str) -> Result<IpNet, (String, String)> {
             "write it as in 10.1.2.3, 10.1.4.0/24 or fd00::/64".to_owned(),
         ));
     };
-    if net != net.trunc() {
-        return Err((
-            format!("`{text}` has bits set behind its prefix length"),
-            format!("write {} for the network or {} for the one address", net.trunc(), net.addr()),
-        ));
-    }
     // Clients are looked up in canonical form, so such a prefix could never match.
     if let IpNet::V6(net) = net
         && net.prefix_len() >= 96
@@ -341,6 +342,12 @@ fn prefix(text: &str) -> Result<IpNet, (String, String)> {
         return Err((
             format!("`{text}` is an IPv4-mapped prefix"),
             "write it as an IPv4 prefix".to_owned(),
+        ));
+    }
+    if net != net.trunc() {
+        return Err((
+            format!("`{text}` has bits set behind its prefix length"),
+            format!("write {} for the network or {} for the one address", net.trunc(), net.addr()),
         ));
     }
     Ok(net)
