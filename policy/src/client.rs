@@ -148,7 +148,7 @@ impl Description {
                 self.service_account = value.into();
             }
             PEER_NAME => {
-                checked(names::dns_subdomain(value))?;
+                checked(names::dns_name(value))?;
                 self.peer = Some(value.into());
             }
             _ => {

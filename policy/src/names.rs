@@ -13,11 +13,15 @@ use crate::limits::{MAX_DNS_LABEL, MAX_DNS_NAME};
 /// # Errors
 /// Says which rule the text breaks.
 pub fn dns_label(text: &str) -> Result<(), String> {
+    label_up_to(text, MAX_DNS_LABEL)
+}
+
+fn label_up_to(text: &str, longest: usize) -> Result<(), String> {
     if text.is_empty() {
         return Err("is empty".to_owned());
     }
-    if text.len() > MAX_DNS_LABEL {
-        return Err(format!("has {} characters, more than {MAX_DNS_LABEL}", text.len()));
+    if text.len() > longest {
+        return Err(format!("has {} characters, more than {longest}", text.len()));
     }
     if let Some(bad) =
         text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-'))
@@ -30,11 +34,25 @@ pub fn dns_label(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A DNS-1123 subdomain: labels joined by dots, as Kubernetes asks of most object names.
+/// A DNS-1123 subdomain as Kubernetes asks of most object names: labels joined by dots, of which
+/// only the sum of the lengths is bounded.
 ///
 /// # Errors
 /// Says which rule the text breaks.
 pub fn dns_subdomain(text: &str) -> Result<(), String> {
+    labels_up_to(text, MAX_DNS_NAME)
+}
+
+/// A name that DNS can carry, as of a host or a peer: a subdomain with every label within
+/// [`MAX_DNS_LABEL`].
+///
+/// # Errors
+/// Says which rule the text breaks.
+pub fn dns_name(text: &str) -> Result<(), String> {
+    labels_up_to(text, MAX_DNS_LABEL)
+}
+
+fn labels_up_to(text: &str, longest: usize) -> Result<(), String> {
     if text.len() > MAX_DNS_NAME {
         return Err(format!("has {} characters, more than {MAX_DNS_NAME}", text.len()));
     }
@@ -45,7 +63,7 @@ pub fn dns_subdomain(text: &str) -> Result<(), String> {
             "has an empty part between its dots".to_owned()
         });
     }
-    text.split('.').try_for_each(dns_label)
+    text.split('.').try_for_each(|label| label_up_to(label, longest))
 }
 
 /// The part of a label key behind the slash, and a label value: letters, digits, `-_.`, with a
@@ -127,7 +145,7 @@ pub fn host(text: &str) -> Result<Host, String> {
         );
     }
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    dns_subdomain(&name)?;
+    dns_name(&name)?;
     // RFC 1123, section 2.1: the last label of a host name is never a number, which is what tells
     // it from an address.
     if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {

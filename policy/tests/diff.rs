@@ -224,3 +224,26 @@ fn addresses_that_change_hands_are_clients_of_their_own() {
     assert_eq!(decisions.groups, []);
     assert_eq!((decisions.compared, decisions.exports_without_clients), (2, 0));
 }
+
+/// Two halves in place of a prefix are the same addresses.
+#[test]
+fn a_prefix_without_addresses_of_its_own_is_no_client() {
+    let site = |addresses: &str| {
+        support::fabric(&object("Workload", "till", &format!("{{addresses: [{addresses}]}}")))
+    };
+    let (local, labels) = (support::local("a", &[]), PeerLabels::new());
+    let clients = |old: &str, new: &str| {
+        let (old, new) = (site(old), site(new));
+        let state = |fabric| State { fabric, local: &local, peer_labels: &labels };
+        let mut clients = diff::decisions(state(&old), state(&new), &[]).clients;
+        clients.retain(|client| client != "unknown clients");
+        clients
+    };
+    assert_eq!(clients("10.0.0.0/24", "10.0.0.0/25, 10.0.0.128/25"), ["default/till"]);
+    assert_eq!(clients("0.0.0.0/0", "0.0.0.0/1, 128.0.0.0/2, 192.0.0.0/2"), ["default/till"]);
+    assert_eq!(clients("'::/0'", "'::/1', '8000::/1'"), ["default/till"]);
+    let unknown = "default/till -> unknown";
+    assert_eq!(clients("10.0.0.0/24", "10.0.0.0/25, 10.0.0.128/26"), [unknown, "default/till"]);
+    assert_eq!(clients("10.0.0.0/24", "10.0.0.128/25"), [unknown, "default/till"]);
+    assert_eq!(clients("10.0.0.0/24", "10.0.0.0/25, 10.0.0.0/26"), [unknown, "default/till"]);
+}

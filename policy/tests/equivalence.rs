@@ -2,13 +2,19 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use clgw_policy::attributes::Attributes;
 use clgw_policy::reference::{Outcome, Reference};
-use clgw_policy::{ClientId, ExportId, Fabric, ImportId, LocalPeer, PeerLabels, PolicyTable};
+use clgw_policy::{
+    AccessPolicy, ClientId, Export, ExportId, Fabric, Host, ImportId, LocalPeer, ObjectName,
+    Operator, PeerLabels, PolicyTable, Requirement, Selector,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use support::generated::*;
 
@@ -84,6 +90,82 @@ proptest! {
             compare(&fabric, &local, &peer_labels, &ips, &claims)?;
         }
     }
+}
+
+/// One of many clients by a label.
+fn tenant(tenants: usize) -> impl Strategy<Value = String> {
+    (0..tenants).prop_map(|number| format!("t{number}"))
+}
+
+/// A policy about few tenants: of thousands, one matches, and it can stand anywhere.
+fn rare_policy(tenants: usize) -> impl Strategy<Value = AccessPolicy> {
+    let selector =
+        (vec(tenant(tenants), 1..4), vec(requirement(), 0..=2)).prop_map(|(tenants, others)| {
+            let tenants = tenants.iter().map(String::as_str);
+            let key = "client.clusterlink.net/labels.k";
+            let tenant = Requirement::new(key, Operator::In, tenants).expect("valid");
+            Selector::new(others.into_iter().chain([tenant]))
+        });
+    (policy(), vec(selector, 1..=3), prop::bool::weighted(0.2)).prop_map(
+        |(mut policy, from, everywhere)| {
+            policy.from = from;
+            if everywhere {
+                policy.to = vec![Selector::everything()];
+            }
+            policy
+        },
+    )
+}
+
+/// The decisions about many tenants, each held against the reference, counted by what decided.
+fn count_decisions(policies: Vec<AccessPolicy>, tenants: &[String]) -> BTreeMap<String, usize> {
+    let mut fabric = Fabric::new();
+    for (number, mut policy) in policies.into_iter().enumerate() {
+        policy.name.name = format!("p{number}").into();
+        fabric.put_policy(policy).expect("valid");
+    }
+    fabric.put_export(Export {
+        name: ObjectName::new("red", "x"),
+        labels: support::labels(&[("k", "1")]),
+        host: Host::Dns("h".into()),
+        port: 80,
+    });
+    let (local, none) = (support::local("a", &[]), PeerLabels::new());
+    let table = PolicyTable::compile(&fabric, &local, 9, &none);
+    let reference = Reference { fabric: &fabric, local: &local, peer_labels: &none };
+    let export = ObjectName::new("red", "x");
+    let mut counted = BTreeMap::new();
+    for tenant in tenants {
+        let client = [
+            ("client.clusterlink.net/labels.k", &**tenant),
+            ("client.clusterlink.net/namespace", "red"),
+            ("peer.clusterlink.net/name", "b"),
+        ];
+        let decision = table.decide_ingress(ExportId(0), client.into_iter());
+        let claim = client.map(|(key, value)| (key.into(), value.into())).into();
+        let outcome = Outcome::of(&decision, &table);
+        assert_eq!(Some(&outcome), reference.ingress(&export, &claim).as_ref(), "{tenant}");
+        *counted.entry(format!("{:?} {:?}", outcome.tier, outcome.verdict)).or_default() += 1;
+    }
+    counted
+}
+
+/// Policies that match often decide among the first few; these decide anywhere, in every word and
+/// block of the sets. That each end is reached is checked, or this would prove little.
+#[test]
+fn compiled_equals_reference_wherever_the_deciding_rule_stands() {
+    let mut runner = TestRunner::deterministic();
+    for policies in [100, 500, 5000] {
+        let tenants = 5 * policies;
+        let sample = (vec(rare_policy(tenants), policies), vec(tenant(tenants), 500));
+        let (policies, tenants) = sample.new_tree(&mut runner).expect("a sample").current();
+        let counted = count_decisions(policies, &tenants);
+        assert_eq!(counted.len(), 5, "{counted:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(config(200))]
 
     /// More than 64 policies, so that sets span several words.
     #[test]

@@ -93,6 +93,27 @@ fn whole_connections_and_single_exporters_are_answered() {
     assert_eq!(answers.len(), 7);
 }
 
+/// An allow of which only half was asked is not to be taken for a whole one.
+#[test]
+fn an_exporter_that_is_no_site_of_the_table_is_named() {
+    let tests = "\
+- {site: site-a, import: shop/db, client: 10.0.0.1, expect: allow}
+- {site: site-a, import: shop/db, client: unknown, expect: deny}
+";
+    let table =
+        SourceFile::new("t.yaml", format!("sites: {{site-a: {{objects: a}}}}\ntests:\n{tests}"));
+    let mut sites = sites();
+    let whole = answers(tests).unwrap();
+    sites.remove("site-b");
+    let half = expect::evaluate(&expect::parse(&table).unwrap(), "t.yaml", &mut sites).unwrap();
+    let unasked = |answers: &[Answer]| -> Vec<Option<String>> {
+        answers.iter().map(|answer| answer.unasked.as_deref().map(str::to_owned)).collect()
+    };
+    assert!(half.iter().all(|answer| answer.passed));
+    assert_eq!(unasked(&half), [Some("site-b".to_owned()), None]);
+    assert_eq!(unasked(&whole), [None, None]);
+}
+
 #[test]
 fn a_failed_test_says_who_was_asked_and_which_policy_was_near() {
     let tests = "\
@@ -130,6 +151,7 @@ tests:
 - {site: site-a, import: shop/db, client: {peer: x}, expct: deny}
 - {site: site-a, client: {lables: {a: b}}, expect: [deny]}
 - {}
+- {site: site-a, export: shop/db, client: {peer: Site B}, expect: deny}
 ";
     let found = expect::parse(&SourceFile::new("t.yaml", text)).unwrap_err();
     let found: Vec<String> = found
@@ -153,6 +175,7 @@ tests:
         "12: tests[5].client.lables: unknown field `lables` (did you mean `labels`?)",
         "12: tests[5].expect: found a list",
         "13: tests[6].site: is missing",
+        "14: tests[7].client.peer: `Site B` contains 'S'",
     ];
     for expected in expected {
         assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}\n{found:#?}");

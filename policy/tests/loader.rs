@@ -134,6 +134,7 @@ items:
   metadata:
     annotations: {kubectl.kubernetes.io/last-applied-configuration: '{}'}
     creationTimestamp: '2025-01-01T00:00:00Z'
+    generateName: web-
     finalizers: [clusterlink.net/x]
     generation: 2
     managedFields: [{apiVersion: v1, fieldsV1: {'f:spec': {}}}]
@@ -519,6 +520,71 @@ fn selectors() {
     assert_eq!(errors(&both).len(), 2);
 }
 
+/// Kubernetes bounds a name as a whole, DNS each of its labels: what is no host may be longer.
+#[test]
+fn only_names_of_hosts_and_peers_have_short_labels() {
+    let everything = "[{workloadSelector: {}}]";
+    let allow = format!("{{action: allow, from: {everything}, to: {everything}}}");
+    let long = "a".repeat(64);
+    let host = "{host: h, port: 1}";
+    let gateways = format!("{{gateways: [{host}]}}");
+    for text in [
+        object("AccessPolicy", &"a".repeat(253), &allow),
+        object("PrivilegedAccessPolicy", &long, &allow),
+        object("Export", &long, host),
+        object_with("Export", &format!("name: e, labels: {{{long}.io/x: y}}"), host),
+        object("Workload", "w", &format!("{{serviceAccount: {long}, addresses: [10.0.0.1]}}")),
+    ] {
+        assert!(findings(&text).is_empty(), "{}", render(&findings(&text)));
+    }
+    for (text, field) in [
+        (object("AccessPolicy", &"a".repeat(254), &allow), "metadata.name"),
+        (object("Peer", &long, &gateways), "metadata.name"),
+        (object("Export", "e", &format!("{{host: {long}, port: 1}}")), "spec.host"),
+        // <name>.<namespace>.svc.cluster.local
+        (object("Export", &long, "{port: 1}"), "spec.host"),
+    ] {
+        assert_eq!(only_error(&text).0, field, "{text}");
+    }
+}
+
+/// serde reads a list as a struct, field by field; ClusterLink does not.
+#[test]
+fn a_list_in_place_of_a_mapping_is_refused() {
+    let everything = "[{workloadSelector: {}}]";
+    let policy = |from: &str| {
+        object("AccessPolicy", "p", &format!("{{action: allow, from: {from}, to: {everything}}}"))
+    };
+    for (text, field) in [
+        (object("Export", "e", "[10.0.0.1, 80]"), "spec"),
+        (object("Peer", "b", "{gateways: [[192.0.2.3, 443]]}"), "spec.gateways[0]"),
+        (policy("[[null, {}]]"), "spec.from[0]"),
+        (policy("[{workloadSelector: [null, null]}]"), "spec.from[0].workloadSelector"),
+    ] {
+        let expected = (field.to_owned(), "found a list, expected a mapping".to_owned());
+        assert_eq!(only_error(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn wrong_shapes_are_told_in_the_words_of_yaml() {
+    for (spec, message, hint) in [
+        (
+            "{host: h, port: '80'}",
+            "found string \"80\", expected a whole number",
+            "remove the quotes",
+        ),
+        ("{host: h, port: http}", "found string \"http\", expected a whole number", ""),
+        ("{host: h, port: 1.5}", "found floating point `1.5`, expected a whole number", ""),
+        ("{host: [h], port: 1}", "found a list, expected a string", ""),
+        ("7", "found integer `7`, expected a mapping", ""),
+    ] {
+        let found = errors(&object("Export", "e", spec));
+        assert_eq!(found.len(), 1, "{}", render(&found));
+        assert_eq!((&*found[0].message, &*found[0].hint), (message, hint));
+    }
+}
+
 #[test]
 fn attributes_a_side_never_has_are_pointed_out() {
     let spec = "{action: deny, from: [{workloadSelector: {matchLabels: {export.clusterlink.net/name: a}}}], to: [{workloadSelector: {matchExpressions: [{key: client.clusterlink.net/namespace, operator: Exists}, {key: tier, operator: Exists}]}}]}";
@@ -539,6 +605,13 @@ fn workload_addresses() {
     }
     assert_eq!(only_error(&workload("w", "")).0, "spec.addresses");
     assert_eq!(only_error(&object("Workload", "w", "{}")).0, "spec.addresses");
+    // What the hint proposes must be right: not to clear the bits of a mapped prefix.
+    let mapped = "`::ffff:10.0.0.1/120` is an IPv4-mapped prefix";
+    assert_eq!(only_error(&workload("w", "'::ffff:10.0.0.1/120'")).1, mapped);
+    assert_eq!(
+        only_error(&workload("w", "10.0.0.1, 10.0.0.1/32")).1,
+        "10.0.0.1/32 is listed twice"
+    );
     // Nested prefixes are fine, the same one twice is not.
     assert!(
         findings(&objects(&[workload("a", "10.0.0.0/8"), workload("b", "10.0.0.0/9")])).is_empty()

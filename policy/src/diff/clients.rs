@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
@@ -58,10 +60,11 @@ pub(super) fn of_addresses(
 ) -> Clients<Owners> {
     let (was, is) = (Owned::of(old.fabric), Owned::of(new.fabric));
     let mut pairs: BTreeSet<(Option<u32>, Option<u32>)> = BTreeSet::from([(None, None)]);
-    for workload in old.fabric.workloads().chain(new.fabric.workloads()) {
-        for net in workload.addresses.iter().map(IpNet::trunc) {
-            pairs.insert((was.owner(net), is.owner(net)));
-        }
+    let workloads = old.fabric.workloads().chain(new.fabric.workloads());
+    let nets: BTreeSet<IpNet> =
+        workloads.flat_map(|workload| &workload.addresses).map(IpNet::trunc).collect();
+    for net in nets.iter().filter(|net| !is_covered(**net, &nets)) {
+        pairs.insert((was.owner(*net), is.owner(*net)));
     }
     let signatures = |state: State<'_>| {
         let source = |w: &Workload| vocabulary.signature(&attributes::source(state.local, w));
@@ -95,6 +98,30 @@ pub(super) fn of_addresses(
 
 fn at<'v>(signatures: &[Signature<'v>], id: Option<u32>) -> Signature<'v> {
     signatures.get(id? as usize)?.clone()
+}
+
+/// Whether longer prefixes of `nets` leave no address of this one: whoever has it owns nothing then.
+fn is_covered(net: IpNet, nets: &BTreeSet<IpNet>) -> bool {
+    let mut next = net.network();
+    // Within a family they ascend by address, and of equal ones the shorter prefix comes first.
+    for inner in nets.range((Excluded(net), Unbounded)).take_while(|inner| net.contains(*inner)) {
+        if inner.network() > next {
+            return false;
+        }
+        if inner.broadcast() >= net.broadcast() {
+            return true;
+        }
+        next = next.max(after(inner.broadcast()));
+    }
+    false
+}
+
+/// The next address; the last one stays.
+fn after(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits().saturating_add(1)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits().saturating_add(1)).into(),
+    }
 }
 
 /// The workloads of other sites as those describe them to exporters, and the unknown client.

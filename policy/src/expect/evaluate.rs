@@ -23,6 +23,9 @@ pub struct Answer {
     /// or where all deny, of the last one.
     pub by: String,
     pub passed: bool,
+    /// Allowed by the importer alone: the exporter that would serve, this peer, is no site of the
+    /// table and may still deny.
+    pub unasked: Option<Box<str>>,
     /// Who was asked and why each said what it said. Empty for a case that passed.
     pub legs: Vec<Leg>,
 }
@@ -162,7 +165,7 @@ fn answer(
     asked: &Explainer<'_>,
     sites: &BTreeMap<&str, Explainer<'_>>,
 ) -> Result<Answer, ExplainError> {
-    let (allowed, by, mut legs) = match &case.question {
+    let (allowed, by, unasked, mut legs) = match &case.question {
         Question::Import { import, client, peer } => {
             let workload = match client {
                 Client::Unknown => None,
@@ -179,7 +182,17 @@ fn answer(
                 .or_else(|| connection.sources.iter().rfind(|view| !view.is_allowed()));
             let by = word.map_or("<no source>", SourceView::decided_by).to_owned();
             let allowed = connection.is_allowed();
-            (allowed, by, connection.sources.into_iter().flat_map(|v| legs(case, v)).collect())
+            let is_unasked = |view: &SourceView| matches!(view.exporter, Exporter::NotGiven);
+            let unasked = connection
+                .serving()
+                .filter(|_| connection.allowed().all(is_unasked))
+                .map(|view| view.source.peer.clone());
+            (
+                allowed,
+                by,
+                unasked,
+                connection.sources.into_iter().flat_map(|v| legs(case, v)).collect(),
+            )
         }
         Question::Export { export, client } => {
             let from = match client {
@@ -195,7 +208,7 @@ fn answer(
                 side: Side::Ingress,
                 explanation: Some(explanation),
             };
-            (allowed, by, vec![leg])
+            (allowed, by, None, vec![leg])
         }
     };
     let verdict = if allowed { Verdict::Allow } else { Verdict::Deny };
@@ -206,7 +219,7 @@ fn answer(
     for leg in &mut legs {
         leg.explanation = leg.explanation.take().map(|full| full.reduced(CLOSEST));
     }
-    Ok(Answer { verdict, by, passed, legs })
+    Ok(Answer { verdict, by, passed, unasked, legs })
 }
 
 /// The gateways a connection through this source asks, in their order.

@@ -120,7 +120,7 @@ impl Reader<'_> {
 
     fn site(&mut self, name: &str, spec: &SiteSpec, at: &Cursor<'_>) -> Option<SiteEntry> {
         let key = at.at_key(name);
-        if let Err(why) = names::dns_subdomain(name) {
+        if let Err(why) = names::dns_name(name) {
             let hint = "a site has the name of its peer, the first DNS SAN of its certificate";
             self.error(&place(&key), format!("the name `{name}` {why}"), hint);
         }
@@ -326,6 +326,8 @@ impl Reader<'_> {
             *to = value.as_str().into();
         };
         checked("namespace", &mapping.namespace, names::dns_label, &mut description.namespace);
+        let mut peer = Box::default();
+        checked("peer", &mapping.peer, names::dns_name, &mut peer);
         checked(
             "serviceAccount",
             &mapping.service_account,

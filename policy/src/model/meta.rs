@@ -25,6 +25,7 @@ pub struct ObjectMeta {
     pub namespace: Option<String>,
     pub labels: Option<BTreeMap<String, String>>,
     pub annotations: Option<IgnoredAny>,
+    pub generate_name: Option<IgnoredAny>,
     pub uid: Option<IgnoredAny>,
     pub creation_timestamp: Option<IgnoredAny>,
     pub deletion_timestamp: Option<IgnoredAny>,

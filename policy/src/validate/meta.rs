@@ -23,6 +23,8 @@ pub(super) struct Meta {
 pub(super) enum NameRule {
     Label,
     Subdomain,
+    /// A peer's name stands in its certificate and in SNI.
+    DnsName,
 }
 
 /// Whether two objects of the same name may live in different namespaces.
@@ -41,7 +43,7 @@ pub(super) struct Kind {
 
 impl Kind {
     /// One system namespace holds all peers, so the name alone identifies a peer.
-    pub const PEER: Self = Self::new("Peer", NameRule::Subdomain, Scope::Cluster);
+    pub const PEER: Self = Self::new("Peer", NameRule::DnsName, Scope::Cluster);
     pub const EXPORT: Self = Self::new("Export", NameRule::Subdomain, Scope::Namespace);
     pub const IMPORT: Self = Self::new("Import", NameRule::Label, Scope::Namespace);
     pub const ACCESS_POLICY: Self =
@@ -112,11 +114,12 @@ impl Loader {
         let checked = match rule {
             NameRule::Label => names::dns_label(text),
             NameRule::Subdomain => names::dns_subdomain(text),
+            NameRule::DnsName => names::dns_name(text),
         };
         if let Err(why) = &checked {
             let hint = match rule {
                 NameRule::Label => "a name is a DNS label: a-z, 0-9 and '-', at most 63 characters",
-                NameRule::Subdomain => {
+                NameRule::Subdomain | NameRule::DnsName => {
                     "a name is a DNS name: labels of a-z, 0-9 and '-', joined by dots"
                 }
             };

@@ -9,9 +9,7 @@ use super::meta::{Kind, Meta, NameRule};
 use crate::balance::{Failover, LbScheme};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::fabric::{Export, Gateway, Host, Import, ImportSource, ObjectName, Peer, Workload};
-use crate::limits::{
-    DEFAULT_SOURCE_WEIGHT, MAX_DNS_NAME, MAX_SOURCE_WEIGHT, MAX_SOURCES_PER_IMPORT,
-};
+use crate::limits::{DEFAULT_SOURCE_WEIGHT, MAX_SOURCE_WEIGHT, MAX_SOURCES_PER_IMPORT};
 use crate::model::{ExportSpec, ImportSourceSpec, ImportSpec, Manifest, PeerSpec, WorkloadSpec};
 use crate::names;
 use crate::yaml::Cursor;
@@ -92,7 +90,7 @@ impl Loader {
     /// The name that Kubernetes gives to the service of the same name as the export.
     fn cluster_host(&mut self, at: &Cursor<'_>, export: &ObjectName) -> Option<Host> {
         let name = format!("{}.{}.svc.cluster.local", export.name, export.namespace);
-        if name.len() > MAX_DNS_NAME {
+        if names::dns_name(&name).is_err() {
             let message = format!("no host is given, and `{name}` is too long for a DNS name");
             self.error(at, message, "give the address or DNS name of the service");
             return None;
@@ -202,8 +200,7 @@ impl Loader {
         let mut sources = Vec::with_capacity(specs.len().min(MAX_SOURCES_PER_IMPORT));
         for (index, spec) in specs.iter().enumerate() {
             let at = at.index(index);
-            let peer =
-                self.required_name(&at.key("peer"), spec.peer.as_deref(), NameRule::Subdomain);
+            let peer = self.required_name(&at.key("peer"), spec.peer.as_deref(), NameRule::DnsName);
             let name = self.required_name(
                 &at.key("exportName"),
                 spec.export_name.as_deref(),
@@ -311,8 +308,15 @@ impl Loader {
     fn claim_prefix(&mut self, at: &Cursor<'_>, net: IpNet, workload: &ObjectName) {
         let origin = self.origin(at);
         if let Some((other, first)) = self.prefixes.get(&net) {
-            let message = format!("{net} already belongs to workload `{other}` at {first}");
-            self.error(at, message, "an address has one owner; remove it from one of the two");
+            let (message, hint) = if other == workload {
+                (format!("{net} is listed twice"), "remove one of the two")
+            } else {
+                (
+                    format!("{net} already belongs to workload `{other}` at {first}"),
+                    "an address has one owner; remove it from one of the two",
+                )
+            };
+            self.error(at, message, hint);
         } else {
             self.prefixes.insert(net, (workload.clone(), origin));
         }
@@ -330,12 +334,6 @@ fn prefix(text: &str) -> Result<IpNet, (String, String)> {
             "write it as in 10.1.2.3, 10.1.4.0/24 or fd00::/64".to_owned(),
         ));
     };
-    if net != net.trunc() {
-        return Err((
-            format!("`{text}` has bits set behind its prefix length"),
-            format!("write {} for the network or {} for the one address", net.trunc(), net.addr()),
-        ));
-    }
     // Clients are looked up in canonical form, so such a prefix could never match.
     if let IpNet::V6(net) = net
         && net.prefix_len() >= 96
@@ -344,6 +342,12 @@ fn prefix(text: &str) -> Result<IpNet, (String, String)> {
         return Err((
             format!("`{text}` is an IPv4-mapped prefix"),
             "write it as an IPv4 prefix".to_owned(),
+        ));
+    }
+    if net != net.trunc() {
+        return Err((
+            format!("`{text}` has bits set behind its prefix length"),
+            format!("write {} for the network or {} for the one address", net.trunc(), net.addr()),
         ));
     }
     Ok(net)

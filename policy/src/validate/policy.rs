@@ -142,11 +142,13 @@ impl Loader {
         let labels = at.key("matchLabels");
         for (key, value) in spec.match_labels.iter().flatten() {
             let checked = Requirement::new(key, Operator::In, [value.as_str()]);
+            // A key is looked for in the whole mapping: only where there is something to say.
             let place = match checked {
-                Err(SelectorError::Value { .. }) => labels.key(key),
-                _ => labels.at_key(key),
+                Ok(ref requirement) if is_alive(requirement.key(), end) => None,
+                Err(SelectorError::Value { .. }) => Some(labels.key(key)),
+                _ => Some(labels.at_key(key)),
             };
-            match self.requirement(&place, checked) {
+            match self.requirement(place.as_ref().unwrap_or(&labels), checked) {
                 Some(requirement) => requirements.push((place, requirement)),
                 None => complete = false,
             }
@@ -155,12 +157,14 @@ impl Loader {
         for (index, spec) in spec.match_expressions.iter().flatten().enumerate() {
             let place = expressions.index(index);
             match self.expression(&place, spec) {
-                Some(requirement) => requirements.push((place.key("key"), requirement)),
+                Some(requirement) => requirements.push((Some(place.key("key")), requirement)),
                 None => complete = false,
             }
         }
         for (place, requirement) in &requirements {
-            self.warn_dead_key(place, requirement.key(), end);
+            if let Some(place) = place {
+                self.warn_dead_key(place, requirement.key(), end);
+            }
         }
         complete.then(|| Selector::new(requirements.into_iter().map(|(_, checked)| checked)))
     }
@@ -221,20 +225,26 @@ impl Loader {
 
     /// Legal, but surely not what was meant: this side never has the attribute.
     fn warn_dead_key(&mut self, at: &Cursor<'_>, key: &str, end: End) {
-        let (alive, side, hint) = match end {
+        let (side, hint) = match end {
             End::From => (
-                attributes::is_source_key(key),
                 "source",
                 "a source has peer.clusterlink.net/* and client.clusterlink.net/* attributes",
             ),
             End::To => (
-                attributes::is_destination_key(key),
                 "destination",
                 "a destination has peer.clusterlink.net/* and export.clusterlink.net/* attributes",
             ),
         };
-        if !alive {
+        if !is_alive(key, end) {
             self.warning(at, format!("no {side} ever has the attribute `{key}`"), hint);
         }
+    }
+}
+
+/// Whether this side of a connection can ever have the attribute.
+fn is_alive(key: &str, end: End) -> bool {
+    match end {
+        End::From => attributes::is_source_key(key),
+        End::To => attributes::is_destination_key(key),
     }
 }

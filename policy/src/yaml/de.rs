@@ -46,7 +46,7 @@ impl de::Error for ShapeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let wanted = expected.to_string();
+        let wanted = in_yaml_terms(expected);
         let hint = match found {
             Unexpected::Bool(_)
             | Unexpected::Signed(_)
@@ -57,6 +57,12 @@ impl de::Error for ShapeError {
                 "put the value in quotes"
             }
             Unexpected::Unit => "give it a value, or remove the key",
+            Unexpected::Str(text)
+                if wanted == WHOLE_NUMBER && text.parse::<i64>().is_ok()
+                    || wanted == "a boolean" && matches!(text, "true" | "false") =>
+            {
+                "remove the quotes"
+            }
             _ => "",
         };
         let found = match found {
@@ -75,6 +81,18 @@ impl de::Error for ShapeError {
             None => format!("known here: {}", expected.join(", ")),
         };
         Self::new(format!("unknown field `{field}`"), hint)
+    }
+}
+
+const WHOLE_NUMBER: &str = "a whole number";
+
+/// serde names what it expects in terms of Rust.
+fn in_yaml_terms(expected: &dyn Expected) -> String {
+    match expected.to_string() {
+        text if text.starts_with("struct ") || text == "a map" => "a mapping".to_owned(),
+        text if text == "a sequence" => "a list".to_owned(),
+        text if text == "i64" => WHOLE_NUMBER.to_owned(),
+        text => text,
     }
 }
 
@@ -106,13 +124,26 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         }
     }
 
+    /// serde would take a list for a struct too, its elements for the fields in order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ShapeError> {
+        match self.0.value {
+            Value::Seq(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ShapeError> {
         visitor.visit_unit()
     }
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier
     }
 }
 

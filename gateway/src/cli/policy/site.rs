@@ -192,7 +192,7 @@ pub(super) fn other_site(text: &str) -> Result<OtherSite, String> {
         return Err("name a directory of objects or a gateway.yaml".to_owned());
     }
     Ok(match text.split_once('=') {
-        Some((name, path)) if names::dns_subdomain(name).is_ok() => {
+        Some((name, path)) if names::dns_name(name).is_ok() => {
             OtherSite { name: Some(name.to_owned()), path: path.into() }
         }
         _ => OtherSite { name: None, path: text.into() },
@@ -257,7 +257,7 @@ pub(super) struct PeerLabel {
 pub(super) fn peer_label(text: &str) -> Result<PeerLabel, String> {
     let (peer, rest) =
         text.split_once(':').ok_or("write it as PEER:KEY=VALUE, as in site-b:region=eu")?;
-    names::dns_subdomain(peer).map_err(|why| format!("the peer `{peer}` {why}"))?;
+    names::dns_name(peer).map_err(|why| format!("the peer `{peer}` {why}"))?;
     let (key, value) = label(rest)?;
     Ok(PeerLabel { peer: peer.into(), key, value })
 }

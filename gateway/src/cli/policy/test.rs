@@ -132,6 +132,11 @@ fn print(tested: &Tested) {
     for (case, answer) in &tested.results {
         if answer.passed {
             output::line(format_args!("ok      {}", case.name));
+            if let Some(peer) = &answer.unasked {
+                output::line(format_args!(
+                    "        by the importer alone: {peer} is no site of this file"
+                ));
+            }
             continue;
         }
         output::line(format_args!("FAILED  {}", case.name));
@@ -190,6 +195,7 @@ fn file_json(tested: &Tested) -> Value {
             "expectedBy": case.by.as_ref().map(|(by, _)| by),
             "got": document::verdict(answer.verdict),
             "by": answer.by,
+            "exporterNotAsked": answer.unasked,
             "legs": legs.collect::<Vec<_>>(),
         })
     };
