@@ -113,6 +113,7 @@ pub const TUNNEL_HEADER: usize = 4;
 pub const TUNNEL_MAX_DATA: usize = TLS_MAX_PLAINTEXT - TUNNEL_HEADER;
 /// Attributes in one OPEN.
 pub const TUNNEL_MAX_ATTRIBUTES: usize = 256;
+const _: () = assert!(TUNNEL_MAX_ATTRIBUTES <= clgw_policy::limits::MAX_SOURCE_ATTRIBUTES);
 /// Length of one attribute key or value, bytes.
 pub const TUNNEL_MAX_ATTRIBUTE_LEN: usize = 1_024;
 /// Idle tunnels kept per peer gateway and worker.

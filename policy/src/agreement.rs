@@ -1,7 +1,8 @@
 //! Holds a compiled table against the reference evaluator, on the objects at hand.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::attributes::{self, Attributes};
@@ -21,8 +22,18 @@ pub struct Disagreement {
     pub reference: String,
 }
 
-/// Asks both about clients at every import and export: an address of each workload, and one that
-/// nobody owns; at most `questions` of them, spread evenly over all there are. Returns how many
+/// Addresses that seldom belong to anybody: of no host, and of documentation.
+const STRANGERS: [IpAddr; 6] = [
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    IpAddr::V4(Ipv4Addr::BROADCAST),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 255)),
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0)),
+    IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)),
+];
+
+/// Asks both about clients at every import and export: the addresses of all workloads, and one that
+/// nobody owns if there is one; at most `questions` of them, spread evenly over all there are. Returns how many
 /// were asked and how many there are.
 ///
 /// # Errors
@@ -35,9 +46,9 @@ pub fn check(
 ) -> Result<(usize, usize), Disagreement> {
     let table = PolicyTable::compile(fabric, local, 0, peer_labels);
     let reference = Reference { fabric, local, peer_labels };
-    let unknown = [IpAddr::from([0, 0, 0, 0])];
-    let known = fabric.workloads().filter_map(|w| Some(w.addresses.first()?.addr()));
-    let clients: Vec<IpAddr> = known.chain(unknown).collect();
+    let nobody = STRANGERS.into_iter().find(|ip| reference.client(*ip).is_none());
+    let known = fabric.workloads().flat_map(|workload| &workload.addresses).map(IpNet::addr);
+    let clients: Vec<IpAddr> = known.chain(nobody).collect();
     let sources: Vec<(ImportId, &ObjectName, usize)> = fabric
         .imports()
         .zip((0u32..).map(ImportId))

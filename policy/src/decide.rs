@@ -117,12 +117,15 @@ impl PolicyTable {
             return self.guard(PolicyId::STALE_REFERENCE, Side::Ingress);
         };
         let mut pairs: ArrayVec<Pair, MAX_SOURCE_ATTRIBUTES> = ArrayVec::new();
-        for (key, value) in attributes {
-            let Some(pair) = self.from.resolve(key, value) else { continue };
-            if let Some(earlier) = pairs.iter_mut().find(|earlier| earlier.same_key(pair)) {
-                *earlier = pair;
-            } else if pairs.try_push(pair).is_err() {
+        for (number, (key, value)) in attributes.enumerate() {
+            if number == MAX_SOURCE_ATTRIBUTES {
                 return self.guard(PolicyId::TOO_MANY_ATTRIBUTES, Side::Ingress);
+            }
+            let Some(pair) = self.from.resolve(key, value) else { continue };
+            match pairs.binary_search_by_key(&pair.key(), Pair::key) {
+                Ok(earlier) => pairs[earlier] = pair,
+                // There is room for every number above.
+                Err(place) => drop(pairs.try_insert(place, pair)),
             }
         }
         let matched = self.first(to, |within| self.from.first(&pairs, &self.sets, within));

@@ -4,7 +4,7 @@
 //! [`crate::reference`], remembers what it saw, and must come to the same end; where it does not,
 //! there is an error and no answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use thiserror::Error;
 
@@ -76,8 +76,7 @@ pub enum Guard {
     NotNeeded,
     /// The client has none, and this enforced policy, the first of them, looks at sources.
     UnknownClient { because: PolicyName },
-    /// The client has this many attributes that a `from` mentions, more than
-    /// [`MAX_SOURCE_ATTRIBUTES`].
+    /// The client has this many attributes, more than [`MAX_SOURCE_ATTRIBUTES`].
     TooManyAttributes(usize),
 }
 
@@ -181,8 +180,6 @@ pub struct Explainer<'a> {
     clients: HashMap<&'a ObjectName, ClientId>,
     /// In the order in which they decide.
     policies: Vec<&'a AccessPolicy>,
-    /// Mentioned by a `from`: those that count against [`MAX_SOURCE_ATTRIBUTES`].
-    keys: HashSet<&'a str>,
 }
 
 impl<'a> Explainer<'a> {
@@ -190,14 +187,12 @@ impl<'a> Explainer<'a> {
     #[must_use]
     pub fn new(fabric: &'a Fabric, local: &'a LocalPeer, peer_labels: &'a PeerLabels) -> Self {
         let policies = fabric.policies_in_deciding_order();
-        let selectors = policies.iter().flat_map(|policy| &policy.from);
         Self {
             fabric,
             local,
             peer_labels,
             table: PolicyTable::compile(fabric, local, 0, peer_labels),
             clients: fabric.workloads().map(|w| &w.name).zip((0..).map(ClientId)).collect(),
-            keys: selectors.flat_map(Selector::requirements).map(Requirement::key).collect(),
             policies,
         }
     }
@@ -316,10 +311,9 @@ impl<'a> Explainer<'a> {
                 None => Guard::NotNeeded,
             };
         }
-        let mentioned = from.keys().filter(|key| self.keys.contains(&***key)).count();
         // The importer reads its own files, whose bounds are checked; only an exporter is told.
-        if side == Side::Ingress && mentioned > MAX_SOURCE_ATTRIBUTES {
-            Guard::TooManyAttributes(mentioned)
+        if side == Side::Ingress && from.len() > MAX_SOURCE_ATTRIBUTES {
+            Guard::TooManyAttributes(from.len())
         } else {
             Guard::Known
         }

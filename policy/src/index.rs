@@ -20,7 +20,7 @@ const COMMON_PREFIX: usize = PEER_LABEL.len();
 const _: () = assert!(COMMON_PREFIX <= CLIENT_LABEL.len());
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct KeyId(u32);
+pub(crate) struct KeyId(u32);
 
 /// An attribute whose key some selector mentions: the key, and the rules that have something to
 /// say about its value.
@@ -36,8 +36,8 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub fn same_key(self, other: Self) -> bool {
-        self.key == other.key
+    pub fn key(&self) -> KeyId {
+        self.key
     }
 }
 
@@ -105,7 +105,7 @@ impl Index {
     }
 
     /// The lowest rule of `within`, a set of `sets` over the same rules, that matches the
-    /// attributes `pairs`, of which each key stands there once.
+    /// attributes `pairs`, sorted by key and each key once.
     pub fn first(&self, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
         let mut best = u32::MAX;
         self.for_each_shape(pairs, |shape| {
@@ -126,8 +126,9 @@ impl Index {
 
     /// All rules that match.
     pub fn matching(&self, attributes: &Attributes) -> Bits {
-        let pairs: Vec<Pair> =
+        let mut pairs: Vec<Pair> =
             attributes.iter().filter_map(|(key, value)| self.resolve(key, value)).collect();
+        pairs.sort_unstable_by_key(Pair::key);
         let mut matching = Bits::empty(self.rules);
         self.for_each_shape(&pairs, |shape| {
             for block in 0..self.sets.blocks() {
@@ -195,7 +196,7 @@ impl Present<'_> {
 
 #[inline]
 fn find(pairs: &[Pair], key: KeyId) -> Option<&Pair> {
-    pairs.iter().find(|pair| pair.key == key)
+    pairs.binary_search_by_key(&key, Pair::key).ok().and_then(|place| pairs.get(place))
 }
 
 /// An [`Index`] with lists for sets.

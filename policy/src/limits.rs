@@ -14,8 +14,9 @@ pub const DEFAULT_SOURCE_WEIGHT: u32 = 1;
 /// [`MAX_SOURCE_ATTRIBUTES`], or an exporter would refuse a client its own importer accepts.
 pub const MAX_LABELS_PER_OBJECT: usize = 60;
 
-/// Attributes of one client that policies of the exporter may refer to. More are refused.
-pub const MAX_SOURCE_ATTRIBUTES: usize = 128;
+/// Attributes that an importer may send about one client, whether policies mention them or not. More
+/// are refused.
+pub const MAX_SOURCE_ATTRIBUTES: usize = 256;
 
 /// Bytes of one YAML file.
 pub const MAX_FILE_BYTES: usize = 32 << 20;

@@ -10,6 +10,7 @@ use crate::decide::{Decision, Side, Tier, Verdict};
 use crate::fabric::{
     AccessPolicy, Action, Fabric, LocalPeer, ObjectName, PeerLabels, PolicyName, Workload,
 };
+use crate::limits::MAX_SOURCE_ATTRIBUTES;
 use crate::selector::Selector;
 use crate::table::PolicyTable;
 
@@ -85,6 +86,15 @@ impl Reference<'_> {
     #[must_use]
     pub fn ingress(&self, export: &ObjectName, from: &Attributes) -> Option<Outcome> {
         let export = self.fabric.exports.get(export)?;
+        if from.len() > MAX_SOURCE_ATTRIBUTES {
+            return Some(Outcome {
+                verdict: Verdict::Deny,
+                policy: "<too many attributes>".to_owned(),
+                tier: Tier::Guard,
+                side: Side::Ingress,
+                dry_run_match: None,
+            });
+        }
         let to = attributes::ingress_destination(self.local, export);
         Some(self.decide(Side::Ingress, from, &to, &export.name.namespace))
     }

@@ -54,7 +54,7 @@ fn compare(
 }
 
 proptest! {
-    #![proptest_config(config(3000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
     fn compiled_equals_reference(
@@ -73,7 +73,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(200))]
+    #![proptest_config(config(2000))]
 
     /// After every single change, in any order: add, replace, flip, delete.
     #[test]

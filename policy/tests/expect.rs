@@ -84,13 +84,15 @@ fn whole_connections_and_single_exporters_are_answered() {
 - {site: site-a, import: shop/db, client: {namespace: shop, labels: {app: till}}, expect: allow}
 - {site: site-a, import: shop/db, client: {labels: {app: web}}, expect: deny, by: <default deny>}
 - {site: site-b, export: shop/db, client: {peer: site-d, peerLabels: {region: eu}}, expect: allow}
-- {site: site-b, export: shop/db, client: {peer: site-a}, expect: deny}
+- {site: site-b, export: shop/db, client: {peer: site-d}, expect: deny}
+- {site: site-b, export: shop/db, client: {peer: site-a}, expect: allow, by: shop/europe}
+- {site: site-b, export: shop/db, client: {peer: site-a, peerLabels: {region: us}}, expect: deny}
 ";
     let answers = answers(tests).unwrap_or_else(|errors| panic!("{}", render(&errors)));
     for (number, answer) in answers.iter().enumerate() {
         assert!(answer.passed && answer.legs.is_empty(), "{number}: {answer:?}");
     }
-    assert_eq!(answers.len(), 7);
+    assert_eq!(answers.len(), 9);
 }
 
 /// An allow of which only half was asked is not to be taken for a whole one.

@@ -220,7 +220,8 @@ fn repeated_attributes_count_once() {
     assert!(!ask(&[(key, "till"), (key, "unheard of")]));
 }
 
-/// Attributes no policy mentions cost nothing; too many that policies do mention are refused.
+/// Counted are all that a peer sends: a limit on those that policies mention would let a dry-run
+/// policy turn a verdict.
 #[test]
 fn the_number_of_attributes_is_bounded() {
     let mut fabric = shop();
@@ -233,13 +234,15 @@ fn the_number_of_attributes_is_bounded() {
     let from = Selector::new(requirements);
     put(&mut fabric, PolicyName::namespaced("shop", "p"), Action::Allow, from, false);
     let table = compile(&fabric);
-    let ask = |count: usize| {
-        let pairs = keys[..count].iter().map(|key| (&**key, "v"));
-        let noise = (0..1000).map(|_| ("noise", "v"));
-        table.decide_ingress(ExportId(0), pairs.chain(noise)).id
+    let ask = |mentioned: usize, noise: usize| {
+        let pairs = keys[..mentioned].iter().map(|key| (&**key, "v"));
+        let noise = (0..noise).map(|_| ("noise", "v"));
+        table.decide_ingress(ExportId(0), noise.chain(pairs)).id
     };
-    assert_eq!(ask(MAX_SOURCE_ATTRIBUTES), PolicyId(0));
-    assert_eq!(ask(MAX_SOURCE_ATTRIBUTES + 1), PolicyId::TOO_MANY_ATTRIBUTES);
+    assert_eq!(ask(MAX_SOURCE_ATTRIBUTES, 0), PolicyId(0));
+    assert_eq!(ask(MAX_SOURCE_ATTRIBUTES + 1, 0), PolicyId::TOO_MANY_ATTRIBUTES);
+    assert_eq!(ask(1, MAX_SOURCE_ATTRIBUTES - 1), PolicyId(0));
+    assert_eq!(ask(1, MAX_SOURCE_ATTRIBUTES), PolicyId::TOO_MANY_ATTRIBUTES);
 }
 
 /// A client with as many labels as an object may have passes its exporter.

@@ -142,6 +142,9 @@ fn budgets_hold() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     good(&nested(BUDGET.depth));
     is_limit(&nested(BUDGET.depth + 1));
+    let (_, errors) = one(&nested(BUDGET.depth + 1));
+    let text = errors[0].to_string();
+    assert_eq!(text, "not readable as YAML: it exceeds a limit: nested 9 levels deep");
     let list = |count: usize| format!("[{}]", vec!["x"; count].join(","));
     good(&list(BUDGET.nodes - 1));
     is_limit(&list(BUDGET.nodes));

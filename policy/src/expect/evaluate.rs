@@ -196,7 +196,14 @@ fn answer(
         }
         Question::Export { export, client } => {
             let from = match client {
-                Client::Described(description) => description.attributes().unwrap_or_default(),
+                Client::Described(description) => {
+                    let mut client = description.clone();
+                    let site = client.peer.as_deref().and_then(|peer| sites.get(peer));
+                    if let Some(site) = site.filter(|_| client.peer_labels.is_empty()) {
+                        client.peer_labels.clone_from(&site.local().labels);
+                    }
+                    client.attributes().unwrap_or_default()
+                }
                 _ => Attributes::new(),
             };
             let explanation = asked.ingress(export, &from)?;

@@ -130,6 +130,13 @@ impl Loader {
 
     fn labels(&mut self, at: &Cursor<'_>, labels: Option<&BTreeMap<String, String>>) -> Labels {
         let mut checked = Labels::new();
+        let count = labels.map_or(0, BTreeMap::len);
+        if count > MAX_LABELS_PER_OBJECT {
+            // One error for all: the place of each label in a map of many is far to look for.
+            let message = format!("{count} labels are more than {MAX_LABELS_PER_OBJECT}");
+            self.error(at, message, "keep those that policies refer to");
+            return checked;
+        }
         for (key, value) in labels.into_iter().flatten() {
             if let Err(why) = names::label_key(key) {
                 let hint = "a label key is [prefix/]name, as in app.kubernetes.io/name";
@@ -140,10 +147,6 @@ impl Loader {
                 self.error(&at.key(key), format!("the label value `{value}` {why}"), hint);
             }
             checked.insert(key.as_str().into(), value.as_str().into());
-        }
-        if checked.len() > MAX_LABELS_PER_OBJECT {
-            let message = format!("{} labels are more than {MAX_LABELS_PER_OBJECT}", checked.len());
-            self.error(at, message, "keep those that policies refer to");
         }
         checked
     }

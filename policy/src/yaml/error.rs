@@ -90,6 +90,20 @@ fn is_limit(error: &serde_saphyr::Error) -> bool {
 
 /// The parser's message without the position, which stands in fields of its own.
 fn bare_message(error: &serde_saphyr::Error, mark: Mark) -> String {
+    use serde_saphyr::budget::BudgetBreach;
+    if let serde_saphyr::Error::Budget { breach, .. } = error {
+        // The parser's own words are Rust's.
+        match breach {
+            BudgetBreach::Depth { depth } => return format!("nested {depth} levels deep"),
+            BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
+                return "too many values in one document".to_owned();
+            }
+            BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } => {
+                return "too many anchors or aliases".to_owned();
+            }
+            _ => {}
+        }
+    }
     let Mark { line, column } = mark;
     let text = error.to_string();
     let message = text.lines().next().unwrap_or_default();

@@ -41,7 +41,7 @@ pub fn documents(text: &str, budget: &Budget, errors: &mut Vec<YamlError>) -> Ve
                 continue;
             }
         };
-        nodes += drop_duplicate_keys(&mut node, "", errors);
+        nodes += drop_duplicate_keys(&mut node, &Steps::Root, errors);
         // The parser counts aliases per document. Without them no node takes less than a byte.
         if nodes > text.len() + limits::MAX_YAML_ALIAS_EVENTS {
             let message = "the aliases of all documents together stand for too much".to_owned();
@@ -66,7 +66,7 @@ pub fn document(text: &str, budget: &Budget, errors: &mut Vec<YamlError>) -> Opt
     }
     match serde_saphyr::from_str_with_options::<Raw>(text, options(budget)) {
         Ok(Raw(mut node)) => {
-            drop_duplicate_keys(&mut node, "", errors);
+            drop_duplicate_keys(&mut node, &Steps::Root, errors);
             Some(node)
         }
         Err(error) => {
@@ -112,25 +112,42 @@ fn options(budget: &Budget) -> Options {
     }
 }
 
+/// The way to a value. Only an error needs it as a text, which is as long as the keys on the way.
+enum Steps<'a> {
+    Root,
+    Key(&'a Steps<'a>, &'a str),
+    Index(&'a Steps<'a>, usize),
+}
+
+impl Steps<'_> {
+    fn path(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Key(at, key) => path::key(&at.path(), key),
+            Self::Index(at, index) => path::index(&at.path(), *index),
+        }
+    }
+}
+
 /// Keeps the first of several equal keys and reports the others. Returns the number of nodes.
-fn drop_duplicate_keys(node: &mut Node, at: &str, errors: &mut Vec<YamlError>) -> usize {
+fn drop_duplicate_keys(node: &mut Node, at: &Steps<'_>, errors: &mut Vec<YamlError>) -> usize {
     let mut nodes = 1;
     match &mut node.value {
         Value::Seq(items) => {
             for item in items {
-                let child = path::index(at, item.index);
+                let child = Steps::Index(at, item.index);
                 nodes += drop_duplicate_keys(&mut item.node, &child, errors);
             }
         }
         Value::Map(entries) => {
             let mut seen: HashMap<String, Mark> = HashMap::with_capacity(entries.len());
             entries.retain_mut(|entry| {
-                let child = path::key(at, &entry.key);
+                let child = Steps::Key(at, &entry.key);
                 nodes += 1 + drop_duplicate_keys(&mut entry.node, &child, errors);
                 match seen.entry(entry.key.clone()) {
                     Slot::Occupied(first) => {
                         let (mark, first) = (entry.key_mark, *first.get());
-                        errors.push(YamlError::DuplicateKey { mark, path: child, first });
+                        errors.push(YamlError::DuplicateKey { mark, path: child.path(), first });
                         false
                     }
                     Slot::Vacant(slot) => {

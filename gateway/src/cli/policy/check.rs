@@ -75,9 +75,16 @@ pub(super) fn run(args: &Args) -> ExitCode {
          namespaced: {deny} deny, {allow} allow; dry-run: {}",
         counts.dry_run
     ));
-    output::line(format_args!(
-        "  decisions compiled table and reference evaluator agree: {asked} of {all} questions asked"
-    ));
+    if all == 0 {
+        output::line(
+            "  decisions nothing to decide: there is no import with a source, and no export",
+        );
+    } else {
+        output::line(format_args!(
+            "  decisions compiled table and reference evaluator agree: {asked} of {all} questions \
+             asked"
+        ));
+    }
     ExitCode::Ok
 }
 
