@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::index::Pair;
+use crate::index::{self, Pair};
 use crate::limits::MAX_SOURCE_ATTRIBUTES;
 use crate::sets::SetId;
 use crate::table::{ClientId, Destination, ExportId, ImportId, PolicyId, PolicyTable};
@@ -122,12 +122,13 @@ impl PolicyTable {
                 return self.guard(PolicyId::TOO_MANY_ATTRIBUTES, Side::Ingress);
             }
             let Some(pair) = self.from.resolve(key, value) else { continue };
-            match pairs.binary_search_by_key(&pair.key(), Pair::key) {
-                Ok(earlier) => pairs[earlier] = pair,
+            match pairs.iter_mut().find(|earlier| earlier.same_key(pair)) {
+                Some(earlier) => *earlier = pair,
                 // There is room for every number above.
-                Err(place) => drop(pairs.try_insert(place, pair)),
+                None => drop(pairs.try_push(pair)),
             }
         }
+        index::order(&mut pairs);
         let matched = self.first(to, |within| self.from.first(&pairs, &self.sets, within));
         self.conclude(Side::Ingress, matched, unknown)
     }

@@ -20,7 +20,7 @@ const COMMON_PREFIX: usize = PEER_LABEL.len();
 const _: () = assert!(COMMON_PREFIX <= CLIENT_LABEL.len());
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct KeyId(u32);
+struct KeyId(u32);
 
 /// An attribute whose key some selector mentions: the key, and the rules that have something to
 /// say about its value.
@@ -36,8 +36,8 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub fn key(&self) -> KeyId {
-        self.key
+    pub fn same_key(self, other: Self) -> bool {
+        self.key == other.key
     }
 }
 
@@ -105,11 +105,14 @@ impl Index {
     }
 
     /// The lowest rule of `within`, a set of `sets` over the same rules, that matches the
-    /// attributes `pairs`, sorted by key and each key once.
+    /// attributes `pairs`, [ordered](order) and each key once.
     pub fn first(&self, pairs: &[Pair], sets: &Sets, within: SetId) -> Option<u32> {
         let mut best = u32::MAX;
         self.for_each_shape(pairs, |shape| {
             'shape: for block in 0..sets.blocks() {
+                if sets::first_rule(block) > best {
+                    break;
+                }
                 let occupied = shape.occupied(self, block) & sets.occupied(within, block);
                 for index in sets::members(occupied) {
                     let word = sets.word(within, block, index);
@@ -128,7 +131,7 @@ impl Index {
     pub fn matching(&self, attributes: &Attributes) -> Bits {
         let mut pairs: Vec<Pair> =
             attributes.iter().filter_map(|(key, value)| self.resolve(key, value)).collect();
-        pairs.sort_unstable_by_key(Pair::key);
+        order(&mut pairs);
         let mut matching = Bits::empty(self.rules);
         self.for_each_shape(&pairs, |shape| {
             for block in 0..self.sets.blocks() {
@@ -194,9 +197,23 @@ impl Present<'_> {
     }
 }
 
+/// Up to this many attributes are found sooner one by one.
+const FEW: usize = 16;
+
+/// Prepares attributes for being looked for. A hostile peer may send many that policies mention.
+pub(crate) fn order(pairs: &mut [Pair]) {
+    if pairs.len() > FEW {
+        pairs.sort_unstable_by_key(|pair| pair.key);
+    }
+}
+
 #[inline]
 fn find(pairs: &[Pair], key: KeyId) -> Option<&Pair> {
-    pairs.binary_search_by_key(&key, Pair::key).ok().and_then(|place| pairs.get(place))
+    if pairs.len() > FEW {
+        let place = pairs.binary_search_by_key(&key, |pair| pair.key).ok()?;
+        return pairs.get(place);
+    }
+    pairs.iter().find(|pair| pair.key == key)
 }
 
 /// An [`Index`] with lists for sets.

@@ -185,6 +185,11 @@ pub(crate) fn lowest_rule(block: usize, index: u32, word: u64) -> Option<u32> {
     (word != 0).then(|| (word_number(block, index) * BITS) as u32 + word.trailing_zeros())
 }
 
+/// The first rule that a block can have.
+pub(crate) fn first_rule(block: usize) -> u32 {
+    (block * WORDS_PER_BLOCK * BITS) as u32
+}
+
 /// Number of a word in a [`Bits`].
 pub(crate) fn word_number(block: usize, index: u32) -> usize {
     block * WORDS_PER_BLOCK + index as usize

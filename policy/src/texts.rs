@@ -13,6 +13,9 @@ pub(crate) struct Texts {
     entries: HashTable<(Box<str>, u32)>,
     /// Bytes at the front that do not go into the hash.
     skipped: usize,
+    /// Bit n: some text has n bytes, modulo 64. Most attributes of a client interest no policy, and
+    /// many of those are told by their length alone.
+    lengths: u64,
 }
 
 impl Texts {
@@ -35,7 +38,15 @@ impl Texts {
     }
 
     #[inline]
+    fn length(text: &str) -> u64 {
+        1 << (text.len() % 64)
+    }
+
+    #[inline]
     pub fn get(&self, text: &str) -> Option<u32> {
+        if self.lengths & Self::length(text) == 0 {
+            return None;
+        }
         let found = |(stored, _): &(Box<str>, u32)| **stored == *text;
         self.entries.find(Self::hash(self.skipped, text), found).map(|(_, number)| *number)
     }
@@ -48,6 +59,7 @@ impl Texts {
         let skipped = self.skipped;
         let hash = Self::hash(skipped, text);
         let rehash = |(stored, _): &(Box<str>, u32)| Self::hash(skipped, stored);
+        self.lengths |= Self::length(text);
         self.entries.insert_unique(hash, (text.into(), next), rehash);
         next
     }
@@ -60,7 +72,8 @@ mod tests {
     #[test]
     fn texts_keep_their_numbers_whatever_their_length() {
         let mut texts = Texts::with_common_prefix(4);
-        let words = ["", "a", "abcd", "abcde", "xbcde", "abcdef", "abcdeg"];
+        let long = "x".repeat(200);
+        let words = ["", "a", "abcd", "abcde", "xbcde", "abcdef", "abcdeg", &long];
         for (word, number) in words.iter().zip(0..) {
             assert_eq!(texts.get(word), None);
             assert_eq!(texts.get_or_insert(word, number), number);

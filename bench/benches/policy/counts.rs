@@ -16,10 +16,10 @@ use self::questions::{Egress, Ingress, Kind};
 /// The figure of a benchmark is for this many decisions.
 const DECISIONS: usize = 100;
 
-const EGRESS: u64 = 240;
-const EGRESS_WORST: u64 = 12_000;
-const INGRESS: u64 = 3_000;
-const INGRESS_WORST: u64 = 38_000;
+const EGRESS: u64 = 195;
+const EGRESS_WORST: u64 = 5_100;
+const INGRESS: u64 = 2_580;
+const INGRESS_WORST: u64 = 27_200;
 
 /// Fails above this many instructions for one decision.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
