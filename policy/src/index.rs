@@ -352,3 +352,53 @@ impl Draft {
         Index { ids, keys, values, shapes, undemanding, rules, sets: sets.finish() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn key(n: usize) -> String {
+        format!("client.clusterlink.net/labels.k{n}")
+    }
+
+    fn requirement() -> impl Strategy<Value = Requirement> {
+        let values = proptest::collection::vec(select(&["a", "b", "c"][..]), 1..3);
+        (0usize..40, select(&Operator::ALL[..]), values).prop_map(|(n, operator, values)| {
+            let values = if operator.takes_values() { values } else { Vec::new() };
+            Requirement::new(&key(n), operator, values).expect("valid")
+        })
+    }
+
+    proptest! {
+        /// Clients with more attributes than are looked for one by one too, and with fewer.
+        #[test]
+        fn rules_match_as_their_selectors_do(
+            selectors in proptest::collection::vec(
+                proptest::collection::vec(requirement(), 0..4).prop_map(Selector::new), 0..100),
+            client in proptest::collection::btree_map(
+                0usize..40, select(&["a", "b", "c", "d"][..]), 0..40),
+            within in proptest::collection::btree_set(0u32..100, 0..100),
+        ) {
+            let index = Index::build(selectors.iter());
+            let client: Attributes =
+                client.into_iter().map(|(n, value)| (key(n).into(), value.into())).collect();
+            let expected: Vec<usize> =
+                (0..selectors.len()).filter(|n| selectors[*n].matches(&client)).collect();
+            let matching = index.matching(&client);
+            prop_assert_eq!(matching.members().collect::<Vec<_>>(), &expected[..]);
+
+            let within: Vec<u32> =
+                within.into_iter().filter(|n| (*n as usize) < selectors.len()).collect();
+            let mut sets = SetsBuilder::new(selectors.len());
+            let id = sets.add(&within);
+            let mut pairs: Vec<Pair> =
+                client.iter().filter_map(|(key, value)| index.resolve(key, value)).collect();
+            order(&mut pairs);
+            let first = expected.iter().map(|n| *n as u32).find(|n| within.contains(n));
+            prop_assert_eq!(index.first(&pairs, &sets.finish(), id), first);
+        }
+    }
+}

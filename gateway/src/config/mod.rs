@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clgw_policy::yaml::{self, Budget};
-use clgw_policy::{Diagnostic, Severity};
+use clgw_policy::{Diagnostic, LocalPeer, Severity};
 use ipnet::IpNet;
 
 pub use crate::port::Side;
@@ -84,6 +84,17 @@ pub struct PeerConfig {
     pub name_at: Place,
     /// Labels of this peer for policies, `peer.clusterlink.net/labels.*`. Default none.
     pub labels: BTreeMap<String, String>,
+}
+
+impl PeerConfig {
+    /// This peer as policies see it.
+    pub fn local(&self) -> LocalPeer {
+        let label = |(key, value): (&String, &String)| (key.as_str().into(), value.as_str().into());
+        LocalPeer {
+            name: self.name.as_str().into(),
+            labels: self.labels.iter().map(label).collect(),
+        }
+    }
 }
 
 /// PEM files of this peer.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use clgw_policy::{Host, ImportEntry, ImportId, LocalPeer, PeerLabels, PolicyTable, SourceEntry};
+use clgw_policy::{Host, ImportEntry, ImportId, PeerLabels, PolicyTable, SourceEntry};
 
 use super::material::Material;
 use crate::config::GatewayConfig;
@@ -59,15 +59,7 @@ impl Generations {
     ) -> (Snapshot, Vec<String>) {
         self.last += 1;
         let mut warnings = Vec::new();
-        let local = LocalPeer {
-            name: config.peer.name.as_str().into(),
-            labels: config
-                .peer
-                .labels
-                .iter()
-                .map(|(k, v)| (k.as_str().into(), v.as_str().into()))
-                .collect(),
-        };
+        let local = config.peer.local();
         let table =
             PolicyTable::compile(&material.fabric, &local, self.last, &PeerLabels::default());
 

@@ -143,16 +143,7 @@ pub(super) fn load_as(
     // Both files' errors in one go.
     let fabric = read.objects.as_deref().and_then(|d| control::objects(d, findings));
     let (config, fabric) = (read.config?, fabric?);
-    let local = LocalPeer {
-        name: config.peer.name.as_str().into(),
-        labels: config
-            .peer
-            .labels
-            .iter()
-            .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
-            .collect(),
-    };
-    let site = Site { local, fabric };
+    let site = Site { local: config.peer.local(), fabric };
     Some(LoadedSite { site, path: file, named: true, configured: true })
 }
 
