@@ -79,7 +79,7 @@ fn check_counts_what_a_site_has() {
         "site-a/gateway.yaml: good\n  \
          objects   1 peer, 0 exports, 2 imports, 2 workloads\n  \
          policies  privileged: 1 deny, 0 allow; namespaced: 0 deny, 1 allow; dry-run: 0\n  \
-         decisions compiled table and reference evaluator agree: 6 of 6 questions asked\n"
+         decisions compiled table and reference evaluator agree: 8 of 8 questions asked\n"
     );
     let document = json(&demo(), 0, &["policy", "check", "site-b/objects", "--json"]);
     assert_eq!(document["summary"]["policies"]["privileged"]["deny"], 1);
