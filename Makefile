@@ -37,7 +37,7 @@ fuzz: ## Property tests with CASES cases each (default 20000), then the fuzzer, 
 	PROPTEST_CASES=$${CASES:-20000} cargo test --locked --release --workspace --lib
 	@.ci/fuzz $(or $(SECONDS),60)
 
-miri: ## The policy engine under miri (five minutes; needs a nightly toolchain with miri)
+miri: ## The policy engine under miri (eight minutes; needs a nightly toolchain with miri)
 	@.ci/miri
 
 deny: ## Licences, sources and duplicates of all dependencies; installs cargo-deny (minutes)
