@@ -10,12 +10,7 @@ use crate::attributes::{
 };
 use crate::fabric::{Fabric, Labels, LocalPeer, ObjectName, Workload};
 use crate::names;
-
-/// Namespace of a client that names none, as of a [`Workload`].
-const DEFAULT_NAMESPACE: &str = "default";
-
-/// Service account of a client that names none, as of a [`Workload`].
-const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+use crate::validate::{DEFAULT_NAMESPACE, DEFAULT_SERVICE_ACCOUNT};
 
 /// Of whom a question asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,20 +38,15 @@ impl PolicyTable {
         let from = Side::new(&policies, |policy| &policy.from);
         let mut sets = SetsBuilder::new(from.policy_of_rule.len());
         let unknown_client = sets.intern(&from.index.matching(&Attributes::new()));
-        let client_entries: Box<[_]> = fabric
-            .workloads()
-            .map(|workload| ClientEntry {
-                name: workload.name.clone(),
-                attributes: attributes::source(local, workload).into_iter().collect(),
-            })
-            .collect();
-        let client_sets = fabric
+        let (client_entries, client_sets): (Vec<_>, Vec<_>) = fabric
             .workloads()
             .map(|workload| {
                 let source = attributes::source(local, workload);
-                sets.intern(&from.index.matching(&source))
+                let set = sets.intern(&from.index.matching(&source));
+                let attributes = source.into_iter().collect();
+                (ClientEntry { name: workload.name.clone(), attributes }, set)
             })
-            .collect();
+            .unzip();
 
         let mut destinations = Destinations::new(&policies, &from);
         let mut first_source = vec![0];
@@ -81,8 +76,8 @@ impl PolicyTable {
             guarded,
             dry_run_guard,
             clients: clients(fabric),
-            client_entries,
-            client_sets,
+            client_entries: client_entries.into(),
+            client_sets: client_sets.into(),
             unknown_client,
             first_source: first_source.into(),
             sources: sources.into(),

@@ -10,7 +10,7 @@ use crate::names;
 use crate::yaml::Cursor;
 
 /// Namespace of an object that names none, as `kubectl apply` would choose it.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// `metadata`, checked.
 pub(super) struct Meta {

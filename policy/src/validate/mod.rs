@@ -4,6 +4,9 @@ mod meta;
 mod network;
 mod policy;
 
+pub(crate) use meta::DEFAULT_NAMESPACE;
+pub(crate) use network::DEFAULT_SERVICE_ACCOUNT;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 

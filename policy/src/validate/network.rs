@@ -15,7 +15,7 @@ use crate::names;
 use crate::yaml::Cursor;
 
 /// Service account of a workload that names none, as for a pod.
-const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+pub(crate) const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
 /// ClusterLink mixes local and remote backends of one Kubernetes service under this label.
 const MERGE_LABEL: &str = "import.clusterlink.net/merge";
