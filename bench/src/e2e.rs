@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::e2e_client::{Connections, LISTENING, RoundTrips};
 use crate::e2e_config::{self, IPERF_PORT, SUITE, TINY_PORT, VIP};
-use crate::netns::{
-    Ends, Interrupt, Net, Place, Process, ensure_root, program, run as run_program,
-};
+use crate::interrupt::Interrupt;
+use crate::netns::{Ends, Net, Place, Process, ensure_root, program, run as run_program};
 use crate::report::Report;
+use crate::scenario::{Bench, Scenario};
 
 /// Connections the client of new connections has open at a time.
 const CONCURRENCY: usize = 32;
@@ -42,10 +42,42 @@ pub struct E2eArgs {
 }
 
 impl E2eArgs {
+    /// Of one case in one round, steps and starts.
+    fn expected(&self) -> Duration {
+        Duration::from_secs(self.seconds * 2 + 10)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for offloads in [false, true] {
+            for &subject in &self.subjects {
+                // af_packet takes frames of the MTU only.
+                if !(offloads && subject == Subject::Clgw) {
+                    cases.push(Case { subject, offloads, samples: Default::default() });
+                }
+            }
+        }
+        cases
+    }
+}
+
+impl Scenario for E2eArgs {
+    fn name(&self) -> &'static str {
+        "e2e"
+    }
+
+    fn estimate(&self) -> Duration {
+        self.expected() * (self.repetitions * self.cases().len()) as u32
+    }
+
     /// One round with short transfers.
-    pub fn shorten(&mut self) {
+    fn shorten(&mut self) {
         self.repetitions = 1;
         self.seconds = self.seconds.min(2);
+    }
+
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        run(self, bench)
     }
 }
 
@@ -148,7 +180,7 @@ impl Cpus {
 }
 
 /// The words for the report.
-pub fn pinning() -> String {
+fn pinning() -> String {
     match Cpus::choose() {
         Cpus { a, rest } if a == rest => "everything on the only CPU".to_owned(),
         Cpus { a, rest } => {
@@ -159,7 +191,7 @@ pub fn pinning() -> String {
 
 /// What all cases share.
 #[derive(Debug)]
-struct Bench<'a> {
+struct Lab<'a> {
     args: &'a E2eArgs,
     clgw: PathBuf,
     haproxy: PathBuf,
@@ -169,32 +201,19 @@ struct Bench<'a> {
     interrupt: Interrupt,
 }
 
-/// # Errors
-/// Something needed is missing, a transfer moved nothing, a step failed or SIGINT or SIGTERM came.
-/// What was measured until then goes to stderr.
-pub fn run(args: &E2eArgs, report: &mut Report) -> anyhow::Result<()> {
+fn run(args: &E2eArgs, bench: &mut Bench) -> anyhow::Result<()> {
     ensure_root()?;
-    let bench = Bench::new(args)?;
-    let mut cases = Vec::new();
-    for offloads in [false, true] {
-        for &subject in &args.subjects {
-            // af_packet takes frames of the MTU only.
-            if !(offloads && subject == Subject::Clgw) {
-                cases.push(Case { subject, offloads, samples: Default::default() });
-            }
-        }
-    }
+    let lab = Lab::new(args, &bench.interrupt)?;
+    bench.report.pinning("e2e", pinning());
+    let mut cases = args.cases();
     // Rounds, so that what else happens on the machine meets all subjects alike.
     let mut failures = Vec::new();
     for round in 1..=args.repetitions {
         for case in &mut cases {
             let label = format!("e2e: round {round}/{}: {}", args.repetitions, case.label());
-            eprintln!("{label}");
-            if let Err(error) = bench.case(case, &mut failures) {
-                if bench.interrupt.is_set() {
-                    return Err(error);
-                }
-                eprintln!("e2e:   failed: {error:#}");
+            bench.step(&label, args.expected())?;
+            if let Err(error) = lab.case(case, &mut failures) {
+                bench.interrupt.check()?;
                 failures.push(format!("{}: {error:#}", case.label()));
             }
         }
@@ -205,19 +224,16 @@ pub fn run(args: &E2eArgs, report: &mut Report) -> anyhow::Result<()> {
             ("offloads", if case.offloads { "veth's" } else { "none" }.to_owned()),
         ];
         for ((metric, unit), samples) in Metric::ALL.into_iter().zip(&case.samples) {
-            report.add("e2e", &parameters, metric, unit, samples.clone());
+            bench.report.add("e2e", &parameters, metric, unit, samples.clone());
         }
     }
-    bench.notes(report)?;
-    if failures.is_empty() {
-        return Ok(());
-    }
-    eprint!("{}", report.table());
-    bail!("{} steps failed:\n{}", failures.len(), failures.join("\n"));
+    lab.notes(&mut bench.report)?;
+    ensure!(failures.is_empty(), "{} steps failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
 }
 
-impl<'a> Bench<'a> {
-    fn new(args: &'a E2eArgs) -> anyhow::Result<Self> {
+impl<'a> Lab<'a> {
+    fn new(args: &'a E2eArgs, interrupt: &Interrupt) -> anyhow::Result<Self> {
         ensure!(args.repetitions > 0 && args.seconds > 0, "--repetitions and --seconds start at 1");
         let this = std::env::current_exe().context("path of this program")?;
         let clgw = args.clgw.clone().unwrap_or_else(|| this.with_file_name("clgw"));
@@ -246,7 +262,7 @@ impl<'a> Bench<'a> {
         dpdk_bindings::pin_current_thread(cpus.rest).context("CPU of everything but gateway A")?;
         let clgw = fs::canonicalize(&clgw).with_context(|| clgw.display().to_string())?;
         let this = this.display().to_string();
-        Ok(Self { args, clgw, haproxy, this, cpus, interrupt: Interrupt::install()? })
+        Ok(Self { args, clgw, haproxy, this, cpus, interrupt: interrupt.clone() })
     }
 
     /// One subject from its start to its end.
@@ -268,16 +284,15 @@ impl<'a> Bench<'a> {
                 Vec::new()
             }
         };
-        let line = Line { bench: self, net: &net, subject: case.subject, gateways: &gateways };
+        let line = Line { lab: self, net: &net, subject: case.subject, gateways: &gateways };
         line.wait_until_open().with_context(|| line.logs())?;
         for step in Step::ALL {
-            eprintln!("e2e:   {}", step.describe());
             if let Err(error) = line.measure(step, case) {
                 if self.interrupt.is_set() {
                     return Err(error);
                 }
-                failures.push(format!("{}: {}: {error:#}", case.label(), step.describe()));
-                eprintln!("e2e:   failed: {error:#}\n{}", line.logs());
+                let logs = line.logs();
+                failures.push(format!("{}: {}: {error:#}\n{logs}", case.label(), step.describe()));
             }
         }
         for gateway in gateways {
@@ -411,7 +426,7 @@ impl Step {
 /// A running subject, as the client sees it.
 #[derive(Debug)]
 struct Line<'a> {
-    bench: &'a Bench<'a>,
+    lab: &'a Lab<'a>,
     net: &'a Net,
     subject: Subject,
     /// A and B, or none.
@@ -426,8 +441,8 @@ impl Line<'_> {
     /// This program as a client of the tiny server.
     fn tiny(&self, role: &str, more: &[&str], within: Duration) -> anyhow::Result<String> {
         let to = format!("{}:{TINY_PORT}", self.subject.target());
-        let command = [&[self.bench.this.as_str(), "e2e-peer", role, &to][..], more].concat();
-        self.net.output("tiny-client", Place::Client, self.bench.cpus.rest, &command, within)
+        let command = [&[self.lab.this.as_str(), "e2e-peer", role, &to][..], more].concat();
+        self.net.output("tiny-client", Place::Client, self.lab.cpus.rest, &command, within)
     }
 
     /// Gateways find each other a little after they are ready.
@@ -479,14 +494,14 @@ impl Line<'_> {
     fn iperf(&self, streams: usize, metrics: [Metric; 3], case: &mut Case) -> anyhow::Result<()> {
         let cpu = || self.gateways.iter().map(Process::cpu_seconds).collect::<Result<Vec<_>, _>>();
         let before = cpu()?;
-        let seconds = self.bench.args.seconds;
+        let seconds = self.lab.args.seconds;
         let (port, time, streams) =
             (IPERF_PORT.to_string(), seconds.to_string(), streams.to_string());
         let command =
             ["iperf3", "-c", self.subject.target(), "-p", &port, "-t", &time, "-P", &streams, "-J"];
         let within = PATIENCE + Duration::from_secs(seconds);
         let text =
-            self.net.output("iperf3", Place::Client, self.bench.cpus.rest, &command, within)?;
+            self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within)?;
         let after = cpu()?;
         let (gbit, rate) = received(&text)?;
         ensure!(gbit > 0.0, "nothing arrived:\n{text}");

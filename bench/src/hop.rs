@@ -9,6 +9,7 @@ use clgw::sim::{App, SocketIo};
 
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
 use crate::report::Report;
+use crate::scenario::{Bench, Scenario};
 
 const MIB: u64 = 1 << 20;
 /// Bytes whose content is checked at their arrival, before anything is measured.
@@ -62,47 +63,75 @@ pub enum Direction {
 }
 
 impl HopArgs {
-    /// Fewer and smaller windows; within seconds.
-    pub fn shorten(&mut self) {
-        self.repetitions = self.repetitions.min(5);
-        self.window_mib = self.window_mib.min(8);
+    /// MTU, checksums by the port, upload.
+    fn settings(&self) -> Vec<(usize, bool, bool)> {
+        let mut settings = Vec::new();
+        for &mtu in &self.mtu {
+            for offload in [true, false] {
+                for upload in [true, false] {
+                    let left_out = [
+                        if offload { Checksum::Software } else { Checksum::Offload }
+                            == self.checksum,
+                        if upload { Direction::Download } else { Direction::Upload }
+                            == self.direction,
+                    ];
+                    if !left_out.contains(&true) {
+                        settings.push((mtu, offload, upload));
+                    }
+                }
+            }
+        }
+        settings
+    }
+
+    /// Of one setting: making the chain, and windows at 8 Gb/s.
+    fn expected(&self) -> Duration {
+        Duration::from_millis(500 + self.repetitions as u64 * self.window_mib * 4)
     }
 }
 
-/// # Errors
-/// Bytes did not arrive, or not as they were sent, or frames were lost.
-pub fn run(args: &HopArgs, hz: f64, report: &mut Report) -> anyhow::Result<()> {
-    for &mtu in &args.mtu {
-        for offload in [true, false] {
-            if args.checksum == if offload { Checksum::Software } else { Checksum::Offload } {
-                continue;
-            }
-            for upload in [true, false] {
-                if args.direction == if upload { Direction::Download } else { Direction::Upload } {
-                    continue;
-                }
-                eprintln!(
-                    "hop: MTU {mtu}, checksums {}, {}",
-                    if offload { "offloaded" } else { "in software" },
-                    if upload { "upload" } else { "download" }
-                );
-                let windows = transfer(args, mtu, offload, upload)?;
-                add(report, hz, mtu, offload, upload, &windows);
-            }
-        }
+impl Scenario for HopArgs {
+    fn name(&self) -> &'static str {
+        "hop"
     }
-    report.note(format!(
-        "hop: payload of one connection, AES-128-GCM, buffers {} / {} KiB (service / tunnel), {} \
-         windows of {} MiB each. Only the gateway's own turns are timed; both endpoints and the \
-         other gateway run on the same core between them and use the same L2.",
-        args.service_kib, args.peer_kib, args.repetitions, args.window_mib
-    ));
-    report.note(
-        "hop: Gb/s of one core = payload / TSC time of turns that found work; a frame is one \
-         received by that gateway, acknowledgements included; its cost includes what is sent \
-         because of it",
-    );
-    Ok(())
+
+    fn estimate(&self) -> Duration {
+        self.expected() * self.settings().len() as u32
+    }
+
+    fn shorten(&mut self) {
+        self.repetitions = self.repetitions.min(5);
+        self.window_mib = self.window_mib.min(8);
+    }
+
+    /// # Errors
+    /// Bytes did not arrive, or not as they were sent, or frames were lost.
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        bench.pin(self.name())?;
+        let hz = bench.report.environment.tsc_hz;
+        for (mtu, offload, upload) in self.settings() {
+            let label = format!(
+                "hop: MTU {mtu}, checksums {}, {}",
+                if offload { "offloaded" } else { "in software" },
+                if upload { "upload" } else { "download" }
+            );
+            bench.step(&label, self.expected())?;
+            let windows = transfer(self, mtu, offload, upload)?;
+            add(&mut bench.report, hz, mtu, offload, upload, &windows);
+        }
+        bench.report.note(format!(
+            "hop: payload of one connection, AES-128-GCM, buffers {} / {} KiB (service / tunnel), \
+             {} windows of {} MiB each. Only the gateway's own turns are timed; both endpoints and \
+             the other gateway run on the same core between them and use the same L2.",
+            self.service_kib, self.peer_kib, self.repetitions, self.window_mib
+        ));
+        bench.report.note(
+            "hop: Gb/s of one core = payload / TSC time of turns that found work; a frame is one \
+             received by that gateway, acknowledgements included; its cost includes what is sent \
+             because of it",
+        );
+        Ok(())
+    }
 }
 
 struct Window {

@@ -9,13 +9,13 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
+
+use crate::interrupt::Interrupt;
 
 /// Names of namespaces and directories begin with this and the process id.
 const PREFIX: &str = "clgw-e";
@@ -74,32 +74,6 @@ pub enum Ends {
     Dpdk,
     /// The kernel's, with addresses.
     Kernel,
-}
-
-/// The flag that SIGINT and SIGTERM set.
-#[derive(Clone, Debug)]
-pub struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// # Errors
-    /// The signals cannot be handled.
-    pub fn install() -> anyhow::Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&flag))
-                .with_context(|| format!("signal {signal} cannot be handled"))?;
-        }
-        Ok(Self(flag))
-    }
-
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.is_set(), "interrupted; namespaces and processes are taken away");
-        Ok(())
-    }
 }
 
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use clap::Args;
 use clgw::sim::{App, SocketIo};
 
 use crate::chain::{Chain, IMPORTS, Setup};
-use crate::report::Report;
+use crate::scenario::{Bench, Scenario};
 
 /// Payload of one message: one frame at MTU 1500.
 const MESSAGE: usize = 1_400;
@@ -32,36 +32,51 @@ pub struct ScaleArgs {
     pub bursts: usize,
 }
 
-impl ScaleArgs {
-    pub fn shorten(&mut self) {
+impl Scenario for ScaleArgs {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn estimate(&self) -> Duration {
+        self.connections.iter().map(|n| expected(*n)).sum()
+    }
+
+    fn shorten(&mut self) {
         self.connections.retain(|n| *n <= 1_000);
         self.repetitions = self.repetitions.min(5);
         self.bursts = self.bursts.min(100);
     }
-}
 
-/// # Errors
-/// Connections are not established, or messages not answered.
-pub fn run(args: &ScaleArgs, report: &mut Report) -> anyhow::Result<()> {
-    for &connections in &args.connections {
-        anyhow::ensure!(connections > 0, "--connections: at least one is needed");
-        measure(args, connections, report)?;
+    /// # Errors
+    /// Connections are not established, or messages not answered.
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        bench.pin(self.name())?;
+        for &connections in &self.connections {
+            anyhow::ensure!(connections > 0, "--connections: at least one is needed");
+            bench.step(&format!("scale: {connections} connections"), expected(connections))?;
+            measure(self, connections, bench)?;
+        }
+        bench.report.note(format!(
+            "scale: each message is {MESSAGE} bytes and is answered by as many; {BURST} are under \
+             way at a time, all on one connection (one hot) or on connections drawn at random \
+             (random). Cycles are those of gateway A's turns by its received frames: plain \
+             segments, records and acknowledgements"
+        ));
+        bench.report.note(
+            "scale: memory is what the process grew by, divided by the connections: both gateways \
+             (4 TCP legs, 2 TLS ends) and both endpoints (2 TCP legs with rings of 4 KiB) \
+             together; rings count as far as they were touched",
+        );
+        Ok(())
     }
-    report.note(format!(
-        "scale: each message is {MESSAGE} bytes and is answered by as many; {BURST} are under way \
-         at a time, all on one connection (one hot) or on connections drawn at random (random). \
-         Cycles are those of gateway A's turns by its received frames: plain segments, records \
-         and acknowledgements"
-    ));
-    report.note(
-        "scale: memory is what the process grew by, divided by the connections: both gateways \
-         (4 TCP legs, 2 TLS ends) and both endpoints (2 TCP legs with rings of 4 KiB) together; \
-         rings count as far as they were touched",
-    );
-    Ok(())
 }
 
-fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow::Result<()> {
+/// Opening connections takes most of it.
+fn expected(connections: usize) -> Duration {
+    Duration::from_secs(2) + Duration::from_micros(1_400) * connections as u32
+}
+
+fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::Result<()> {
     let mut chain = Chain::new(&Setup {
         mtu: 1500,
         checksum_offload: true,
@@ -92,14 +107,16 @@ fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow:
         })?;
         if open.len().is_multiple_of(5_120) {
             let seconds = started.elapsed().as_secs();
-            eprintln!("scale: {} of {connections} connections after {seconds} s", open.len());
+            let line = format!("scale: {} of {connections} open after {seconds} s", open.len());
+            bench.progress.say(&line);
+            bench.interrupt.check()?;
         }
     }
     let grown = resident()?.saturating_sub(before) as f64 / connections as f64;
     let parameters = |pattern: &str| {
         [("open connections", connections.to_string()), ("frames of", pattern.to_owned())]
     };
-    report.add("scale", &parameters("one hot"), "memory", "bytes/connection", vec![grown]);
+    bench.report.add("scale", &parameters("one hot"), "memory", "bytes/connection", vec![grown]);
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     for hot in [true, false] {
         let mut samples = Vec::new();
@@ -113,7 +130,7 @@ fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow:
             samples.push(spent.cycles as f64 / spent.rx_frames as f64);
         }
         let pattern = if hot { "one hot" } else { "random" };
-        report.add("scale", &parameters(pattern), "cost of a frame", "cycles", samples);
+        bench.report.add("scale", &parameters(pattern), "cost of a frame", "cycles", samples);
     }
     chain.ensure_no_loss()
 }
@@ -208,15 +225,14 @@ impl App for Echo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Environment;
 
     #[test]
     fn every_number_of_connections_is_measured() {
         let args = ScaleArgs { connections: vec![1, 40], repetitions: 2, bursts: 3 };
-        let mut report = Report::new(Environment::capture("test".into()));
-        run(&args, &mut report).unwrap();
+        let mut bench = Bench::new(None).unwrap();
+        args.run(&mut bench).unwrap();
         let frames: Vec<_> =
-            report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
+            bench.report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
         assert_eq!(frames.len(), 4);
         assert!(frames.iter().all(|m| m.samples.len() == 2 && m.summary.min > 0.0));
     }
