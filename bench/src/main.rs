@@ -1,25 +1,14 @@
 //! `clgw-bench SCENARIO`: measurements of the gateway. See README.md for what they mean.
 #![forbid(unsafe_code)]
 
-mod chain;
-mod e2e;
-mod e2e_client;
-mod e2e_config;
-mod environment;
-mod hop;
-mod netns;
-mod report;
-mod scale;
-mod tsc;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-
-use self::environment::Environment;
-use self::report::Report;
+use clgw_bench::environment::Environment;
+use clgw_bench::report::Report;
+use clgw_bench::{e2e, e2e_client, hop, scale};
 
 /// Measures the gateway and prints a table; --json keeps every sample.
 #[derive(Debug, Parser)]
