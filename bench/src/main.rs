@@ -1,26 +1,12 @@
 //! `clgw-bench SCENARIO`: measurements of the gateway. See README.md for what they mean.
 #![forbid(unsafe_code)]
 
-mod chain;
-mod e2e;
-mod e2e_client;
-mod e2e_config;
-mod environment;
-mod hop;
-mod interrupt;
-mod netns;
-mod progress;
-mod report;
-mod scale;
-mod scenario;
-mod tsc;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Command, Parser, Subcommand};
-
-use self::scenario::{Bench, Scenario};
+use clgw_bench::scenario::{Bench, Scenario};
+use clgw_bench::{e2e, e2e_client, hop, scale};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]

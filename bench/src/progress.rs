@@ -19,8 +19,9 @@ pub struct Progress {
     current: Duration,
 }
 
-impl Progress {
-    pub fn new() -> Self {
+impl Default for Progress {
+    /// Nothing has begun.
+    fn default() -> Self {
         Self {
             bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
             terminal: std::io::stderr().is_terminal(),
@@ -30,7 +31,9 @@ impl Progress {
             current: Duration::ZERO,
         }
     }
+}
 
+impl Progress {
     /// Begins a run that is expected to take this long.
     pub fn start(&mut self, expected: Duration) {
         self.begun = Instant::now();
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_time_left_follows_the_steps() {
-        let mut progress = Progress::new();
+        let mut progress = Progress::default();
         progress.start(Duration::from_secs(100));
         progress.step("first", Duration::from_secs(60));
         assert_eq!(progress.left(), Duration::from_secs(100));

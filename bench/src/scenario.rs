@@ -40,7 +40,7 @@ impl Bench {
     pub fn new(cpu: Option<u16>) -> anyhow::Result<Self> {
         Ok(Self {
             report: Report::new(Environment::capture()),
-            progress: Progress::new(),
+            progress: Progress::default(),
             interrupt: Interrupt::install()?,
             cpu,
         })

@@ -1,0 +1,17 @@
+//! Measurements of the gateway. A library, so that the program and the benchmarks under `benches/`
+//! share the simulated chain.
+#![forbid(unsafe_code)]
+
+pub mod chain;
+pub mod e2e;
+pub mod e2e_client;
+pub mod e2e_config;
+pub mod environment;
+pub mod hop;
+pub mod interrupt;
+pub mod netns;
+pub mod progress;
+pub mod report;
+pub mod scale;
+pub mod scenario;
+pub mod tsc;
