@@ -4,12 +4,10 @@
 
 pub mod chain;
 pub mod e2e;
-pub mod e2e_client;
-pub mod e2e_config;
 pub mod environment;
 pub mod hop;
 pub mod interrupt;
-pub mod netns;
+pub mod lab;
 pub mod progress;
 pub mod report;
 pub mod scale;

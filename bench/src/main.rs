@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Command, Parser, Subcommand};
+use clgw_bench::lab::ends;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{e2e, e2e_client, hop, scale};
+use clgw_bench::{e2e, hop, scale};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -41,9 +42,9 @@ enum What {
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
     E2e(e2e::E2eArgs),
-    /// Ends of `e2e`, in their namespaces.
+    /// Ends of short exchanges, in their namespaces.
     #[command(hide = true)]
-    E2ePeer(e2e_client::PeerArgs),
+    Ends(ends::EndsArgs),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::Hop(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
-        What::E2ePeer(args) => return e2e_client::run(&args),
+        What::Ends(args) => return ends::run(&args),
     };
     if cli.common.short {
         scenarios.iter_mut().for_each(|s| s.shorten());
