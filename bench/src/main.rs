@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Command, Parser, Subcommand};
 use clgw_bench::lab::ends;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{e2e, hop, scale};
+use clgw_bench::{e2e, hop, memory, scale, wan};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -42,6 +42,13 @@ enum What {
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
     E2e(e2e::E2eArgs),
+    /// Memory and CPU time of connections that carry nothing, beside other relays. Needs root.
+    Memory(memory::MemoryArgs),
+    /// A long line between the gateways: goodput with loss, first byte. Needs root.
+    Wan(wan::WanArgs),
+    /// The long line.
+    #[command(hide = true)]
+    Line(wan::LineArgs),
     /// Ends of short exchanges, in their namespaces.
     #[command(hide = true)]
     Ends(ends::EndsArgs),
@@ -63,10 +70,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             defaults::<hop::HopArgs>()?,
             defaults::<scale::ScaleArgs>()?,
             defaults::<e2e::E2eArgs>()?,
+            defaults::<memory::MemoryArgs>()?,
+            defaults::<wan::WanArgs>()?,
         ],
         What::Hop(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
+        What::Memory(args) => vec![Box::new(args)],
+        What::Wan(args) => vec![Box::new(args)],
+        What::Line(args) => return args.run(),
         What::Ends(args) => return ends::run(&args),
     };
     if cli.common.short {
