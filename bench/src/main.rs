@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Command, Parser, Subcommand};
 
+use self::report::Report;
+use self::report::compare::Comparison;
 use self::scenario::{Bench, Scenario};
 
 /// Measures the gateway and prints tables.
@@ -37,7 +39,7 @@ struct Common {
     /// Within a minute or so each, at the price of precision.
     #[arg(long, global = true)]
     short: bool,
-    /// Writes results.json, results.csv, report.md and report.html there.
+    /// Writes results.json, results.csv, distributions.csv, report.md and report.html there.
     #[arg(long, global = true, value_name = "DIR")]
     out: Option<PathBuf>,
     /// CPU of the in-memory scenarios. Default: the last one.
@@ -55,9 +57,28 @@ enum What {
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
     E2e(e2e::E2eArgs),
+    /// Two runs side by side: medians, their ratio, and whether the ranges [min-max] overlap.
+    Compare(CompareArgs),
+    /// Makes the tables and the report of a run again from its results.json.
+    Render {
+        /// What a run had as --out.
+        dir: PathBuf,
+    },
     /// Ends of `e2e`, in their namespaces.
     #[command(hide = true)]
     E2ePeer(e2e_client::PeerArgs),
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// What a run had as --out, or its results.json.
+    a: PathBuf,
+    /// The run to compare with it.
+    b: PathBuf,
+    /// Fails when medians are further apart than this factor, either way, and their ranges do not
+    /// overlap. Without it, only files that cannot be read are an error.
+    #[arg(long, value_name = "RATIO")]
+    fail_above: Option<f64>,
 }
 
 fn main() -> ExitCode {
@@ -80,6 +101,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::Hop(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
+        What::Compare(args) => return compare(&args),
+        What::Render { dir } => return Report::read(&dir)?.write(&dir),
         What::E2ePeer(args) => return e2e_client::run(&args),
     };
     if cli.common.short {
@@ -88,11 +111,28 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let mut bench = Bench::new(cli.common.cpu)?;
     // What was measured until something failed is still worth its table.
     let result = bench.run(&scenarios);
+    bench.report.environment.finish();
     print!("{}", bench.report.table());
     if let Some(dir) = cli.common.out {
         bench.report.write(&dir)?;
     }
     result
+}
+
+fn compare(args: &CompareArgs) -> anyhow::Result<()> {
+    let (a, b) = (Report::read(&args.a)?, Report::read(&args.b)?);
+    let comparison = Comparison::of(&a, &b);
+    print!("{}", comparison.text());
+    if let Some(factor) = args.fail_above {
+        let above = comparison.above(factor);
+        anyhow::ensure!(
+            above.is_empty(),
+            "{} medians are more than {factor}x apart:\n{}",
+            above.len(),
+            above.join("\n")
+        );
+    }
+    Ok(())
 }
 
 /// A scenario as it is without options.
