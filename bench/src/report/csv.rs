@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 
-use super::{Report, value_of};
+use super::{Parameters, Report, value_of};
 
 /// Columns that are no parameters.
 const SAMPLES: [&str; 5] = ["scenario", "metric", "unit", "repetition", "value"];
@@ -31,8 +31,6 @@ pub(super) fn distributions(report: &Report) -> anyhow::Result<String> {
     });
     write(&POINTS, &keys(report.distributions.iter().map(|d| &d.parameters)), lines)
 }
-
-type Parameters = Vec<(String, String)>;
 
 fn keys<'a>(sets: impl Iterator<Item = &'a Parameters>) -> Vec<&'a str> {
     let mut keys = Vec::new();

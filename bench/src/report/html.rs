@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::plots::{self, Figure, Shape, Subjects, is_ours};
+use super::figure::{Figure, Shape};
+use super::plots::{self, Subjects, is_ours};
 use super::tables::{Table, quantiles};
 use super::{Report, svg};
 
@@ -35,10 +36,9 @@ pub(super) fn document(report: &Report) -> anyhow::Result<String> {
     let environment = &report.environment;
     let commit = environment.commit.as_deref().unwrap_or("unknown");
     let date = environment.started.date();
-    let warning = match environment.profile.as_str() {
-        "debug" => "<p class=\"warning\">A debug build: these figures say nothing.</p>\n",
-        _ => "",
-    };
+    let warning = environment.warning().map_or_else(String::new, |warning| {
+        format!("<p class=\"warning\">Warning: {}.</p>\n", escape(warning))
+    });
     let facts: String = report
         .facts()
         .iter()
@@ -68,11 +68,12 @@ fn drawing(figure: &Figure, n: usize) -> anyhow::Result<String> {
     let title = escape(&figure.title);
     let mut legend = String::new();
     if let Shape::Curves(curves) = &figure.shape {
+        let mixed = curves.series.iter().any(|series| !series.who.ours);
         for series in &curves.series {
             let _ = write!(
                 legend,
                 "<li class=\"{}\"><span style=\"background: var(--s{})\"></span>{}</li>",
-                if series.who.ours { "ours" } else { "other" },
+                if series.who.ours && mixed { "ours" } else { "other" },
                 series.who.colour % svg::COLOURS,
                 escape(&series.who.label)
             );

@@ -13,6 +13,9 @@ pub(super) fn terminal(report: &Report) -> String {
     for (head, fact) in &facts {
         let _ = writeln!(text, "{head:<width$}  {fact}");
     }
+    if let Some(warning) = report.environment.warning() {
+        let _ = writeln!(text, "{:<width$}  {warning}", "WARNING");
+    }
     for scenario in report.scenarios() {
         text.push_str(&tables(report, scenario));
     }
@@ -28,6 +31,9 @@ pub(super) fn terminal(report: &Report) -> String {
 /// A document with a section per scenario, whose tables can be taken over as they are.
 pub(super) fn document(report: &Report) -> String {
     let mut text = String::from("# Results of clgw-bench\n\n");
+    if let Some(warning) = report.environment.warning() {
+        let _ = writeln!(text, "**Warning: {warning}.**\n");
+    }
     for (head, fact) in report.facts() {
         let _ = writeln!(text, "- {head}: {}", escape(&fact));
     }

@@ -3,6 +3,7 @@
 
 pub mod compare;
 mod csv;
+mod figure;
 mod html;
 mod markdown;
 mod plots;
@@ -21,12 +22,15 @@ use crate::environment::Environment;
 /// What a run keeps; the other files can be made of it again.
 const RESULTS: &str = "results.json";
 
+/// Keys and values, in the order of the table.
+type Parameters = Vec<(String, String)>;
+
 /// One metric of one subject under one setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
     pub scenario: String,
     /// What distinguishes this row from the others of its scenario, in the order of the table.
-    pub parameters: Vec<(String, String)>,
+    pub parameters: Parameters,
     pub metric: String,
     pub unit: String,
     /// One value per repetition, in the order they were taken.
@@ -38,7 +42,7 @@ pub struct Measurement {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Distribution {
     pub scenario: String,
-    pub parameters: Vec<(String, String)>,
+    pub parameters: Parameters,
     pub metric: String,
     pub unit: String,
     /// Quantile (0 to 1) and value, both growing.
@@ -230,7 +234,7 @@ fn cannot(path: &Path) -> String {
     format!("{}: cannot be written; choose another --out", path.display())
 }
 
-fn owned(parameters: &[(&str, String)]) -> Vec<(String, String)> {
+fn owned(parameters: &[(&str, String)]) -> Parameters {
     parameters.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
 }
 

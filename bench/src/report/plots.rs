@@ -2,83 +2,19 @@
 //! times makes curves, everything else bars; a distribution makes a cumulative curve. What has no
 //! unit is for the tables only.
 
+use super::figure::{Bar, Curves, Figure, Group, Point, Series, Shape, Who, YScale, clean};
 use super::tables::{Table, split};
-use super::{Distribution, Measurement, Report, Summary, number, value_of};
+use super::{Distribution, Measurement, Parameters, Report, Summary, value_of};
 
 /// The parameter that says whose figure it is. Everything without it is the gateway's.
 const SUBJECT: &str = "subject";
 /// More bars than this are hard to read in one figure.
 const BARS: usize = 40;
 const CURVES: usize = 8;
+/// Bars this much shorter than those of another setting would not be seen.
+const UNEVEN: f64 = 6.0;
 /// An axis of less is better shown as bars.
 const SPAN: f64 = 100.0;
-
-#[derive(Debug)]
-pub(super) struct Figure {
-    pub title: String,
-    pub caption: String,
-    pub shape: Shape,
-}
-
-#[derive(Debug)]
-pub(super) enum Shape {
-    Bars(Vec<Group>),
-    Curves(Curves),
-}
-
-/// Bars to be compared with each other.
-#[derive(Debug)]
-pub(super) struct Group {
-    pub head: String,
-    pub bars: Vec<Bar>,
-}
-
-#[derive(Debug)]
-pub(super) struct Bar {
-    pub who: Who,
-    pub summary: Summary,
-    pub samples: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Curves {
-    pub x: String,
-    pub y: String,
-    /// The x axis always is logarithmic.
-    pub y_scale: YScale,
-    pub series: Vec<Series>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum YScale {
-    Linear,
-    Logarithmic,
-    /// Of quantiles: every nine takes as much room, so that the tail can be seen.
-    Nines,
-}
-
-#[derive(Debug)]
-pub(super) struct Series {
-    pub who: Who,
-    pub points: Vec<Point>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Point {
-    pub x: f64,
-    pub y: f64,
-    pub low: f64,
-    pub high: f64,
-}
-
-/// Whose figure it is, and how that is drawn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Who {
-    pub label: String,
-    /// Index of a colour: the same for a subject in all figures.
-    pub colour: usize,
-    pub ours: bool,
-}
 
 /// Subjects of the whole report, ours first.
 #[derive(Debug)]
@@ -126,7 +62,7 @@ pub(super) fn choose(report: &Report, subjects: &Subjects, scenario: &str) -> Ve
                 None => (of, Vec::new()),
             };
             figures.extend(scaling);
-            bars(subjects, &title, unit, rest, &mut figures);
+            bars(subjects, &title, &[], unit, rest, &mut figures);
         }
     }
     let mut metrics: Vec<(&str, &str)> = Vec::new();
@@ -173,7 +109,7 @@ fn scaling<'a>(
     let others = |m: &Measurement| {
         m.parameters.iter().filter(|(k, _)| k != key).cloned().collect::<Vec<_>>()
     };
-    let mut sets: Vec<(Vec<(String, String)>, Vec<&Measurement>)> = Vec::new();
+    let mut sets: Vec<(Parameters, Vec<&Measurement>)> = Vec::new();
     for m in of {
         let set = others(m);
         match sets.iter_mut().find(|(other, _)| *other == set) {
@@ -211,7 +147,7 @@ fn scaling<'a>(
         );
         let curves = Curves { x: clean(key), y: title.to_owned(), y_scale, series };
         Figure {
-            title: format!("{title}, by {}", clean(key)),
+            title: format!("{title}, by {}{}", clean(key), part.apart),
             caption,
             shape: Shape::Curves(curves),
         }
@@ -243,7 +179,7 @@ fn cumulative(
             .filter(|s: &Series| s.points.len() > 1)
             .collect::<Vec<_>>();
         (!series.is_empty()).then(|| Figure {
-            title: format!("{title}: distribution"),
+            title: format!("{title}: distribution{}", part.apart),
             caption: format!(
                 "{}How much was no more than this; every further nine takes as much room. Further \
                  left is better.",
@@ -260,9 +196,11 @@ fn cumulative(
     divide(subjects, sets, CURVES).into_iter().filter_map(figure).collect()
 }
 
+/// `said`: parameters that are in the title.
 fn bars(
     subjects: &Subjects,
     title: &str,
+    said: &[&str],
     unit: &str,
     of: Vec<&Measurement>,
     figures: &mut Vec<Figure>,
@@ -273,23 +211,31 @@ fn bars(
     }
     let sets: Vec<&[(String, String)]> = of.iter().map(|m| m.parameters.as_slice()).collect();
     let keys: Vec<&str> = keys(&sets);
-    let (varying, constant) = split(&keys, &sets);
+    let (varying, mut constant) = split(&keys, &sets);
+    constant.retain(|(key, _)| !said.contains(key));
     let others: Vec<&str> = varying.iter().copied().filter(|key| *key != SUBJECT).collect();
-    if of.len() > BARS
-        && let Some(first) = others.first()
-    {
-        let mut values: Vec<Option<&str>> = Vec::new();
-        for set in &sets {
-            let value = value_of(set, first);
-            if !values.contains(&value) {
-                values.push(value);
+    if let Some(first) = others.first() {
+        let mut parts: Vec<(Option<&str>, Vec<&Measurement>)> = Vec::new();
+        for m in &of {
+            let value = value_of(&m.parameters, first);
+            match parts.iter_mut().find(|(other, _)| *other == value) {
+                Some((_, part)) => part.push(m),
+                None => parts.push((value, vec![m])),
             }
         }
-        for value in values {
-            let part = of.iter().filter(|m| value_of(&m.parameters, first) == value);
-            bars(subjects, title, unit, part.copied().collect(), figures);
+        let longest =
+            parts.iter().map(|(_, p)| p.iter().map(|m| m.summary.max).fold(0.0, f64::max));
+        let (low, high) =
+            longest.fold((f64::INFINITY, 0.0f64), |(l, h), max| (l.min(max), h.max(max)));
+        let uneven = high / low > UNEVEN && parts.iter().all(|(_, part)| part.len() > 1);
+        if of.len() > BARS || uneven {
+            for (value, part) in parts {
+                let title = format!("{title}; {}: {}", clean(first), clean(value.unwrap_or("-")));
+                let said = [said, &[*first]].concat();
+                bars(subjects, &title, &said, unit, part, figures);
+            }
+            return;
         }
-        return;
     }
     let beside = varying.contains(&SUBJECT);
     // Subjects stand beside each other; without them, what differs last does.
@@ -321,17 +267,15 @@ fn bars(
 
 /// Curves that belong into one figure.
 struct Part<T> {
-    /// What they have in common, as a sentence.
+    /// What sets them apart from the curves of other figures, for the title.
+    apart: String,
+    /// What all figures have in common, as a sentence.
     common: String,
     members: Vec<(Who, T)>,
 }
 
 /// By what differs beside the subject; without subjects, only if there are too many of them.
-fn divide<T>(
-    subjects: &Subjects,
-    sets: Vec<(Vec<(String, String)>, T)>,
-    most: usize,
-) -> Vec<Part<T>> {
+fn divide<T>(subjects: &Subjects, sets: Vec<(Parameters, T)>, most: usize) -> Vec<Part<T>> {
     let parameters: Vec<&[(String, String)]> = sets.iter().map(|(set, _)| set.as_slice()).collect();
     let (varying, constant) = split(&keys(&parameters), &parameters);
     let others: Vec<String> =
@@ -348,8 +292,8 @@ fn divide<T>(
     for (set, member) in sets {
         let head = name(&set, heads, true);
         let at = parts.iter().position(|(other, _)| *other == head).unwrap_or_else(|| {
-            let own = if head.is_empty() { String::new() } else { format!("{head}. ") };
-            parts.push((head, Part { common: own + &common, members: Vec::new() }));
+            let apart = if head.is_empty() { String::new() } else { format!("; {head}") };
+            parts.push((head, Part { apart, common: common.clone(), members: Vec::new() }));
             parts.len() - 1
         });
         let members = &mut parts[at].1.members;
@@ -381,18 +325,23 @@ fn name(set: &[(String, String)], keys: &[impl AsRef<str>], with_keys: bool) -> 
         let value = value_of(set, key)?;
         let bare = value.starts_with(|c: char| c.is_ascii_digit())
             || ["none", "on", "off", "yes", "no"].contains(&value);
-        Some(if with_keys || bare { format!("{key} {value}") } else { value.to_owned() })
+        Some(match (with_keys, bare) {
+            (true, _) => format!("{key}: {value}"),
+            (false, true) => format!("{key} {value}"),
+            (false, false) => value.to_owned(),
+        })
     };
     let parts: Vec<String> = keys.iter().filter_map(|key| one(key.as_ref())).collect();
-    clean(&parts.join(", "))
+    clean(&parts.join(if with_keys { "; " } else { ", " }))
 }
 
 fn sentence(constant: &[(&str, &str)]) -> String {
     if constant.is_empty() {
         return String::new();
     }
-    let parts: Vec<String> = constant.iter().map(|(key, value)| format!("{key} {value}")).collect();
-    clean(&parts.join(", ")) + ". "
+    let parts: Vec<String> =
+        constant.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    clean(&parts.join("; ")) + ". "
 }
 
 /// Which way is better, where the unit tells.
@@ -405,41 +354,6 @@ fn better(unit: &str) -> &'static str {
         "Less is better."
     } else {
         ""
-    }
-}
-
-/// Without control characters, which no document may have.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-impl Figure {
-    /// What a reader sees who cannot see the figure.
-    pub fn description(&self) -> String {
-        let range = |s: &Summary| super::tables::range(s);
-        match &self.shape {
-            Shape::Bars(groups) => {
-                let bar = |bar: &Bar| format!("{} {}", bar.who.label, range(&bar.summary));
-                let group = |group: &Group| {
-                    let bars: Vec<String> = group.bars.iter().map(bar).collect();
-                    let head = if group.head.is_empty() { "" } else { ": " };
-                    format!("{}{head}{}", group.head, bars.join("; "))
-                };
-                groups.iter().map(group).collect::<Vec<_>>().join(". ")
-            }
-            Shape::Curves(curves) => {
-                let one = |s: &Series| {
-                    let end = |p: Option<&Point>| {
-                        p.map_or_else(String::new, |p| {
-                            format!("{} at {}", number(p.y), number(p.x))
-                        })
-                    };
-                    let (first, last) = (end(s.points.first()), end(s.points.last()));
-                    format!("{}: from {first} to {last}", s.who.label)
-                };
-                curves.series.iter().map(one).collect::<Vec<_>>().join("; ")
-            }
-        }
     }
 }
 
@@ -461,12 +375,12 @@ mod tests {
         assert_eq!(titles, ["1 stream, Gb/s", "A, CPU s/Gbit", "goodput, Mb/s"]);
         let Shape::Bars(groups) = &figures[0].shape else { panic!("{:?}", figures[0]) };
         let heads: Vec<&str> = groups.iter().map(|g| g.head.as_str()).collect();
-        assert_eq!(heads, ["offloads none", "offloads veth's"]);
+        assert_eq!(heads, ["offloads: none", "offloads: veth's"]);
         let who = |label: &str, colour| Who { label: label.to_owned(), colour, ours: colour == 0 };
         let bars: Vec<&Who> = groups[0].bars.iter().map(|b| &b.who).collect();
         assert_eq!(bars, [&who("clgw", 0), &who("haproxy", 1), &who("direct", 2)]);
         assert_eq!(groups[1].bars[0].who, who("haproxy", 1));
-        let caption = "site a & b. Medians; the thin lines are min to max. More is better.";
+        let caption = "site: a & b. Medians; the thin lines are min to max. More is better.";
         assert_eq!(figures[0].caption, caption);
         assert!(figures[1].caption.ends_with("Less is better."));
     }
@@ -492,7 +406,7 @@ mod tests {
     fn distributions_make_a_figure_per_setting() {
         let figures = figures("latency");
         assert_eq!(figures.len(), 2);
-        assert!(figures[0].caption.starts_with("rate 1000. "), "{}", figures[0].caption);
+        assert_eq!(figures[0].title, "round trip, us: distribution; rate: 1000");
         for figure in &figures {
             let Shape::Curves(curves) = &figure.shape else { panic!("{figure:?}") };
             assert_eq!(curves.y_scale, YScale::Nines);
@@ -511,9 +425,26 @@ mod tests {
         let figures = choose(&report, &Subjects::of(&report), "hop");
         let Shape::Bars(groups) = &figures[0].shape else { panic!("{figures:?}") };
         let shape: Vec<_> = groups.iter().map(|g| (g.head.as_str(), g.bars.len())).collect();
-        assert_eq!(shape, [("MTU 1500", 2), ("MTU 9000", 1)]);
+        assert_eq!(shape, [("MTU: 1500", 2), ("MTU: 9000", 1)]);
         assert_eq!(groups[0].bars[1].who.label, "download");
         assert!(figures[0].caption.starts_with("One sample each."));
+    }
+
+    #[test]
+    fn short_bars_have_a_figure_of_their_own() {
+        let mut report = Report::new(fixture::environment());
+        for (delay, factor) in [("5", 100.0), ("150", 1.0)] {
+            for subject in ["haproxy", "direct"] {
+                let parameters = [("subject", subject.to_owned()), ("delay", delay.to_owned())];
+                report.add("wan", &parameters, "goodput", "Mb/s", vec![factor, 2.0 * factor]);
+            }
+        }
+        let subjects = Subjects::of(&report);
+        let figures = choose(&report, &subjects, "wan");
+        let titles: Vec<&str> = figures.iter().map(|f| f.title.as_str()).collect();
+        assert_eq!(titles, ["goodput, Mb/s; delay: 5", "goodput, Mb/s; delay: 150"]);
+        // The first colour is ours even when we were not measured.
+        assert_eq!(subjects.who("haproxy").colour, 1);
     }
 
     #[test]
@@ -527,7 +458,7 @@ mod tests {
         let subjects = Subjects::of(&report);
         let figures = choose(&report, &subjects, "s");
         assert_eq!(figures.len(), 2);
-        assert!(figures[1].caption.starts_with("a 1. "), "{}", figures[1].caption);
+        assert_eq!(figures[1].title, "m, us; a: 1");
         assert!(choose(&report, &subjects, "alone").is_empty());
     }
 }

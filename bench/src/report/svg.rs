@@ -6,16 +6,16 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::figure::{Curves, Figure, Group, Point, Shape, Who, YScale};
 use super::number;
-use super::plots::{Curves, Figure, Group, Point, Shape, Who, YScale};
 
 /// In units of the drawing, which are half a pixel or so on a screen: the backend rounds to whole ones.
 const WIDTH: u32 = 1280;
-const TEXT: u32 = 25;
-const ROW: u32 = 46;
+const TEXT: u32 = 27;
+const ROW: u32 = 48;
 const CURVES_HEIGHT: u32 = 720;
-/// Of a digit or letter on average.
-const LETTER: f64 = 0.55;
+/// Of a digit or letter on average, bold ones too.
+const LETTER: f64 = 0.6;
 
 /// Colours that stand for variables of the style sheet until the drawing is finished.
 const FOREGROUND: RGBColor = RGBColor(1, 0, 0);
@@ -86,16 +86,21 @@ fn text(area: &Area<'_>, text: &str, style: &TextStyle<'_>, at: (i32, i32)) -> a
     Ok(area.draw_text(text, style, at)?)
 }
 
-/// Where the bars are, in rows from the top; a group's head takes one row.
+/// Of a group's head, in rows.
+const HEAD: f64 = 1.2;
+
 fn bars_height(groups: &[Group]) -> u32 {
-    let rows: usize = groups.iter().map(|g| g.bars.len() + usize::from(!g.head.is_empty())).sum();
-    rows as u32 * ROW + 70
+    let heads = groups.iter().filter(|g| !g.head.is_empty()).count();
+    let bars: usize = groups.iter().map(|g| g.bars.len()).sum();
+    ((bars as f64 + heads as f64 * HEAD) * f64::from(ROW)) as u32 + 70
 }
 
 fn bars(area: &Area<'_>, groups: &[Group]) -> anyhow::Result<()> {
     let all = || groups.iter().flat_map(|g| &g.bars);
     let labels = all().map(|bar| width(&bar.who.label)).max().unwrap_or(0) + 30;
     let values = all().map(|bar| width(&number(bar.summary.median))).max().unwrap_or(0) + 30;
+    // Where all is ours, nothing has to stand out.
+    let mixed = all().any(|bar| !bar.who.ours);
     let max = all().map(|bar| bar.summary.max).fold(0.0, f64::max);
     let height = area.dim_in_pixel().1;
     let bottom = (height - 50) as i32;
@@ -107,24 +112,28 @@ fn bars(area: &Area<'_>, groups: &[Group]) -> anyhow::Result<()> {
         .build_cartesian_2d(0.0..max, 0.0..f64::from(bottom - 4))?;
     // The plane has pixels upwards; rows are counted downwards.
     let y = |row: f64| f64::from(bottom - 4) - row * f64::from(ROW);
+    let ticks = linear(max);
     let end = style(MUTED, false, HPos::Center, VPos::Top);
-    for tick in linear(max) {
-        line(&mut chart, &[(tick, y(0.0)), (tick, 0.0)], GRID, 1)?;
-        let at = chart.backend_coord(&(tick, 0.0));
-        text(area, &number_of_tick(tick), &end, (at.0, at.1 + 10))?;
+    for tick in &ticks {
+        let at = chart.backend_coord(&(*tick, 0.0));
+        text(area, &number_of_tick(*tick), &end, (at.0, at.1 + 10))?;
     }
     let mut row = 0.0;
     for group in groups {
         if !group.head.is_empty() {
-            let (_, at) = chart.backend_coord(&(0.0, y(row + 0.6)));
+            let (_, at) = chart.backend_coord(&(0.0, y(row + HEAD * 0.6)));
             text(area, &group.head, &style(MUTED, false, HPos::Left, VPos::Center), (4, at))?;
-            row += 1.0;
+            row += HEAD;
+        }
+        let (first, last) = (y(row), y(row + group.bars.len() as f64));
+        for tick in &ticks {
+            line(&mut chart, &[(*tick, first), (*tick, last)], GRID, 1)?;
         }
         for bar in &group.bars {
             let Who { label, colour: n, ours } = &bar.who;
             let s = &bar.summary;
             let corners = [(0.0, y(row + 0.14)), (s.median, y(row + 0.86))];
-            let fill = colour(*n).mix(if *ours { 1.0 } else { 0.65 }).filled();
+            let fill = colour(*n).mix(if *ours { 1.0 } else { 0.7 }).filled();
             chart.draw_series([Rectangle::new(corners, fill)])?;
             if bar.samples > 1 {
                 line(&mut chart, &[(s.min, y(row + 0.5)), (s.max, y(row + 0.5))], FOREGROUND, 3)?;
@@ -134,14 +143,15 @@ fn bars(area: &Area<'_>, groups: &[Group]) -> anyhow::Result<()> {
             }
             let (x, at) = chart.backend_coord(&(s.max.max(s.median), y(row + 0.5)));
             let (left, _) = chart.backend_coord(&(0.0, 0.0));
-            let right = style(FOREGROUND, *ours, HPos::Right, VPos::Center);
+            let right = style(FOREGROUND, *ours && mixed, HPos::Right, VPos::Center);
             text(area, label, &right, (left - 12, at))?;
-            let after = style(FOREGROUND, *ours, HPos::Left, VPos::Center);
+            let after = style(FOREGROUND, *ours && mixed, HPos::Left, VPos::Center);
             text(area, &number(s.median), &after, (x + 12, at))?;
             row += 1.0;
         }
+        line(&mut chart, &[(0.0, first), (0.0, last)], MUTED, 2)?;
     }
-    line(&mut chart, &[(0.0, y(0.0)), (0.0, 0.0)], MUTED, 2)
+    Ok(())
 }
 
 fn curves_of(area: &Area<'_>, curves: &Curves) -> anyhow::Result<()> {
@@ -156,7 +166,7 @@ fn curves_of(area: &Area<'_>, curves: &Curves) -> anyhow::Result<()> {
     let high = bounds(|p| p.high).1;
     let most = points().map(|p| p.y).filter(|q| *q < 1.0).fold(0.0, f64::max);
     // Where all of it is: no further than the last nine that was seen.
-    let all = nines(most).max(1.0) + 0.15;
+    let all = nines(most).max(1.0) + 0.35;
     let (y_range, y_ticks): (_, Vec<(f64, String)>) = match curves.y_scale {
         YScale::Linear => {
             let ticks = linear(high).into_iter().map(|t| (t, number_of_tick(t)));
@@ -169,7 +179,7 @@ fn curves_of(area: &Area<'_>, curves: &Curves) -> anyhow::Result<()> {
         }
         YScale::Nines => {
             let shares = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999_999];
-            let ticks = shares.into_iter().filter(|q| nines(*q) < all - 0.1);
+            let ticks = shares.into_iter().filter(|q| nines(*q) < all - 0.3);
             let ticks = ticks.map(|q| (nines(q), format!("{} %", percent(q))));
             (0.0..all + 0.05, ticks.chain([(all, "100 %".to_owned())]).collect())
         }
