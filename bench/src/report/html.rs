@@ -226,6 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn zeros_are_drawn() {
+        let mut report = Report::new(fixture::environment());
+        for (subject, connections, value) in
+            [("clgw", "1", 0.0), ("clgw", "1000", 0.0), ("x", "1", 5.0), ("x", "1000", 0.0)]
+        {
+            let parameters =
+                [("connections", connections.to_owned()), ("subject", subject.to_owned())];
+            report.add("curves", &parameters, "m", "us", vec![value, value]);
+            report.add("bars", &parameters[1..], "m", "us", vec![value]);
+            for part in ["a", "b"] {
+                let factor = if part == "a" { 0.0 } else { 1.0 };
+                let parameters = [("subject", subject.to_owned()), ("part", part.to_owned())];
+                report.add("parts", &parameters, "m", "us", vec![value * factor]);
+            }
+        }
+        let html = document(&report).unwrap();
+        check(&html);
+        assert_eq!(html.matches("<svg ").count(), 3);
+    }
+
+    #[test]
     fn nothing_measured_is_a_document_too() {
         let html = document(&Report::new(fixture::environment())).unwrap();
         check(&html);

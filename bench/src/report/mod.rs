@@ -111,22 +111,41 @@ impl Report {
         self.notes.push(text.into());
     }
 
-    /// Adds a metric; without samples there is nothing to add.
+    /// Adds a metric, or further repetitions of it; without samples there is nothing to add. What is
+    /// no number (a division by nothing) is left out, and a note says so.
     pub fn add(
         &mut self,
         scenario: &str,
         parameters: &[(&str, String)],
         metric: &str,
         unit: &str,
-        samples: Vec<f64>,
+        mut samples: Vec<f64>,
     ) {
+        let taken = samples.len();
+        samples.retain(|sample| sample.is_finite());
+        if samples.len() < taken {
+            let lost = taken - samples.len();
+            self.note(format!("{scenario}: {metric}: {lost} of {taken} samples were no number"));
+        }
         if samples.is_empty() {
+            return;
+        }
+        let parameters = owned(parameters);
+        let same = |m: &&mut Measurement| {
+            m.scenario == scenario
+                && m.metric == metric
+                && m.unit == unit
+                && m.parameters == parameters
+        };
+        if let Some(m) = self.measurements.iter_mut().find(same) {
+            m.samples.append(&mut samples);
+            m.summary = Summary::of(&m.samples);
             return;
         }
         let summary = Summary::of(&samples);
         self.measurements.push(Measurement {
             scenario: scenario.to_owned(),
-            parameters: owned(parameters),
+            parameters,
             metric: metric.to_owned(),
             unit: unit.to_owned(),
             samples,
@@ -282,6 +301,23 @@ mod tests {
         assert_eq!(s, Summary { min: 1.0, median: 2.0, max: 3.0 });
         assert_eq!(Summary::of(&[4.0, 1.0]).median, 2.5);
         assert_eq!(Summary::of(&[7.0]), Summary { min: 7.0, median: 7.0, max: 7.0 });
+    }
+
+    #[test]
+    fn repetitions_may_come_one_by_one() {
+        let mut report = Report::new(fixture::environment());
+        let mut add = |n: &str, samples: &[f64]| {
+            report.add("s", &[("n", n.to_owned())], "m", "us", samples.to_vec());
+        };
+        add("1", &[3.0]);
+        add("2", &[9.0]);
+        add("1", &[1.0, f64::NAN]);
+        add("3", &[f64::INFINITY]);
+        assert_eq!(report.measurements.len(), 2);
+        assert_eq!(report.measurements[0].samples, [3.0, 1.0]);
+        assert_eq!(report.measurements[0].summary.median, 2.0);
+        let notes = ["m: 1 of 2 samples were no number", "m: 1 of 1 samples were no number"];
+        assert_eq!(report.notes_on(Some("s")), notes);
     }
 
     #[test]

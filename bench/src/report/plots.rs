@@ -53,7 +53,7 @@ pub(super) fn choose(report: &Report, subjects: &Subjects, scenario: &str) -> Ve
     for table in Table::of(report, scenario) {
         for (n, (metric, unit)) in table.metrics.iter().enumerate() {
             let of: Vec<_> = table.rows.iter().filter_map(|row| row.cells[n]).collect();
-            if unit.is_empty() || of.iter().all(|m| m.summary.max == 0.0) {
+            if unit.is_empty() || of.iter().all(|m| m.summary.max <= 0.0) {
                 continue;
             }
             let title = format!("{}, {}", clean(metric), clean(unit));
@@ -205,8 +205,8 @@ fn bars(
     of: Vec<&Measurement>,
     figures: &mut Vec<Figure>,
 ) {
-    // A bar alone says no more than its figure in the table.
-    if of.len() < 2 {
+    // A bar alone says no more than its figure in the table, and nothing has no length.
+    if of.len() < 2 || of.iter().all(|m| m.summary.max <= 0.0) {
         return;
     }
     let sets: Vec<&[(String, String)]> = of.iter().map(|m| m.parameters.as_slice()).collect();

@@ -170,7 +170,7 @@ fn curves_of(area: &Area<'_>, curves: &Curves) -> anyhow::Result<()> {
     let (y_range, y_ticks): (_, Vec<(f64, String)>) = match curves.y_scale {
         YScale::Linear => {
             let ticks = linear(high).into_iter().map(|t| (t, number_of_tick(t)));
-            (0.0..high * 1.05, ticks.collect())
+            (0.0..if high > 0.0 { high * 1.05 } else { 1.0 }, ticks.collect())
         }
         YScale::Logarithmic => {
             let range = around(low.log10(), high.log10());
@@ -256,6 +256,9 @@ fn percent(quantile: f64) -> f64 {
 
 /// Round numbers from 0 to this.
 fn linear(max: f64) -> Vec<f64> {
+    if max <= 0.0 {
+        return vec![0.0];
+    }
     let rough = max / 5.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * power).into_iter().find(|s| *s >= rough);
@@ -294,6 +297,7 @@ mod tests {
     fn ticks_are_round_and_within() {
         assert_eq!(linear(9.0), [0.0, 2.0, 4.0, 6.0, 8.0]);
         assert_eq!(linear(0.4).len(), 5);
+        assert_eq!(linear(0.0), [0.0]);
         assert_eq!(logarithmic(&(0.0..4.7)), [1.0, 10.0, 100.0, 1000.0, 10000.0]);
         assert_eq!(logarithmic(&(1.9..3.0)), [100.0, 200.0, 500.0]);
         assert_eq!([0.0, 0.5, 20.0, 20000.0].map(number_of_tick), ["0", "0.5", "20", "20,000"]);
