@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Command, Parser, Subcommand};
 use clgw_bench::lab::ends;
+use clgw_bench::report::Report;
+use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
 use clgw_bench::{e2e, hop, memory, scale, wan};
 
@@ -24,7 +26,7 @@ struct Common {
     /// Within a minute or so each, at the price of precision.
     #[arg(long, global = true)]
     short: bool,
-    /// Writes results.json, results.csv, report.md and report.html there.
+    /// Writes results.json, results.csv, distributions.csv, report.md and report.html there.
     #[arg(long, global = true, value_name = "DIR")]
     out: Option<PathBuf>,
     /// CPU of the in-memory scenarios. Default: the last one.
@@ -46,12 +48,31 @@ enum What {
     Memory(memory::MemoryArgs),
     /// A long line between the gateways: goodput with loss, first byte. Needs root.
     Wan(wan::WanArgs),
+    /// Two runs side by side: medians, their ratio, and whether the ranges [min-max] overlap.
+    Compare(CompareArgs),
+    /// Makes the tables and the report of a run again from its results.json.
+    Render {
+        /// What a run had as --out.
+        dir: PathBuf,
+    },
     /// The long line.
     #[command(hide = true)]
     Line(wan::LineArgs),
     /// Ends of short exchanges, in their namespaces.
     #[command(hide = true)]
     Ends(ends::EndsArgs),
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// What a run had as --out, or its results.json.
+    a: PathBuf,
+    /// The run to compare with it.
+    b: PathBuf,
+    /// Fails when medians are further apart than this factor, either way, and their ranges do not
+    /// overlap. Without it, only files that cannot be read are an error.
+    #[arg(long, value_name = "RATIO")]
+    fail_above: Option<f64>,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +99,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::E2e(args) => vec![Box::new(args)],
         What::Memory(args) => vec![Box::new(args)],
         What::Wan(args) => vec![Box::new(args)],
+        What::Compare(args) => return compare(&args),
+        What::Render { dir } => return Report::read(&dir)?.write(&dir),
         What::Line(args) => return args.run(),
         What::Ends(args) => return ends::run(&args),
     };
@@ -87,11 +110,28 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let mut bench = Bench::new(cli.common.cpu)?;
     // What was measured until something failed is still worth its table.
     let result = bench.run(&scenarios);
+    bench.report.environment.finish();
     print!("{}", bench.report.table());
     if let Some(dir) = cli.common.out {
         bench.report.write(&dir)?;
     }
     result
+}
+
+fn compare(args: &CompareArgs) -> anyhow::Result<()> {
+    let (a, b) = (Report::read(&args.a)?, Report::read(&args.b)?);
+    let comparison = Comparison::of(&a, &b);
+    print!("{}", comparison.text());
+    if let Some(factor) = args.fail_above {
+        let above = comparison.above(factor);
+        anyhow::ensure!(
+            above.is_empty(),
+            "{} medians are more than {factor}x apart:\n{}",
+            above.len(),
+            above.join("\n")
+        );
+    }
+    Ok(())
 }
 
 /// A scenario as it is without options.
