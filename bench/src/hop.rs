@@ -5,14 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
-use clgw::sim::{App, SocketIo};
+use clgw::sim::App;
 
+use crate::apps::{CHECKED, MIB, Received, Sink, Source};
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
 use crate::report::Report;
 
-const MIB: u64 = 1 << 20;
-/// Bytes whose content is checked at their arrival, before anything is measured.
-const CHECKED: u64 = 4 * MIB;
 /// Of the chain's own clock; a window of 32 MiB takes some milliseconds of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -133,13 +131,13 @@ fn transfer(
     chain.server.listen(
         port,
         Box::new(move |_| {
-            if upload { Box::new(Sink(Rc::clone(&end))) } else { Box::new(Source::default()) }
+            if upload { Box::new(Sink(Rc::clone(&end))) } else { Box::new(Source::endless()) }
         }),
     );
     // The pool of warm tunnels comes first.
     chain.run_until("warm tunnels", PATIENCE, |c| c.counters().0.tunnels_opened > 0)?;
     let end = Rc::clone(&received);
-    let app: Box<dyn App> = if upload { Box::new(Source::default()) } else { Box::new(Sink(end)) };
+    let app: Box<dyn App> = if upload { Box::new(Source::endless()) } else { Box::new(Sink(end)) };
     chain.connect(to, app)?;
     let mut target = 2 * CHECKED;
     chain.run_until("first bytes", PATIENCE, |_| received.get().bytes >= target)?;
@@ -178,68 +176,6 @@ fn add(report: &mut Report, hz: f64, mtu: usize, offload: bool, upload: bool, wi
         metric("cost", "cycles/byte", &|w, m| m.cycles as f64 / w.payload as f64);
         metric("cost of a frame", "cycles", &|_, m| m.cycles as f64 / m.rx_frames as f64);
         metric("frames in a turn", "", &|_, m| m.rx_frames as f64 / m.turns as f64);
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Received {
-    bytes: u64,
-    wrong: bool,
-}
-
-/// Byte `at` of what is sent at first.
-fn pattern(at: u64) -> u8 {
-    (at / 7).wrapping_mul(0x9e37_79b9).to_le_bytes()[1]
-}
-
-/// Sends without end. Behind the checked bytes it sends what the ring contains: to write it costs
-/// cache, and no cipher minds what it seals.
-#[derive(Default)]
-struct Source {
-    sent: u64,
-}
-
-impl App for Source {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let at = self.sent;
-            let n = io.send(|room| {
-                if at < CHECKED {
-                    for (i, byte) in room.iter_mut().enumerate() {
-                        *byte = pattern(at + i as u64);
-                    }
-                }
-                room.len()
-            });
-            if n == 0 {
-                return;
-            }
-            self.sent += n as u64;
-        }
-    }
-}
-
-struct Sink(Rc<Cell<Received>>);
-
-impl App for Sink {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let mut received = self.0.get();
-            let n = io.recv(|bytes| {
-                let left = CHECKED.saturating_sub(received.bytes);
-                let checked = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                received.wrong |= bytes[..checked]
-                    .iter()
-                    .enumerate()
-                    .any(|(i, byte)| *byte != pattern(received.bytes + i as u64));
-                bytes.len()
-            });
-            if n == 0 {
-                return;
-            }
-            received.bytes += n as u64;
-            self.0.set(received);
-        }
     }
 }
 

@@ -1,18 +1,15 @@
 //! `scale`: what a frame costs, and a connection, as the number of open connections grows.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use clgw::sim::{App, SocketIo};
 
+use crate::apps::{Caller, Echo, MESSAGE, Orders};
 use crate::chain::{Chain, IMPORTS, Setup};
 use crate::report::Report;
 
-/// Payload of one message: one frame at MTU 1500.
-const MESSAGE: usize = 1_400;
 /// Messages under way at a time: about a burst.
 const BURST: usize = 32;
 /// Connections that are opened at a time; well below the limits on half-open ones.
@@ -152,57 +149,6 @@ fn resident() -> anyhow::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
     let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
     Ok(pages.context("/proc/self/statm has no second number")? * 4_096)
-}
-
-#[derive(Debug, Default)]
-struct Orders {
-    /// Messages still to be sent.
-    owed: Cell<u64>,
-    /// Bytes received.
-    answered: Cell<u64>,
-}
-
-/// Sends messages when told to, and counts what comes back.
-struct Caller(Rc<Orders>);
-
-impl App for Caller {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let n = io.recv(|bytes| bytes.len());
-            if n == 0 {
-                break;
-            }
-            self.0.answered.set(self.0.answered.get() + n as u64);
-        }
-        while self.0.owed.get() > 0 && io.send_room() >= MESSAGE {
-            let mut left = MESSAGE;
-            while left > 0 {
-                left -= io.send(|room| room.len().min(left));
-            }
-            self.0.owed.set(self.0.owed.get() - 1);
-        }
-    }
-}
-
-/// Sends back what it receives.
-#[derive(Default)]
-struct Echo {
-    owed: usize,
-}
-
-impl App for Echo {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let read = io.recv(|bytes| bytes.len());
-            self.owed += read;
-            let owed = self.owed;
-            let sent = if owed > 0 { io.send(|room| room.len().min(owed)) } else { 0 };
-            self.owed -= sent;
-            if read == 0 && sent == 0 {
-                return;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
