@@ -151,14 +151,13 @@ pub fn head() -> String {
 /// A count has grown beyond the tolerance, or gates and baseline are not the same.
 pub fn judge(baseline: &Counts, counted: &Counts, whole: bool) -> anyhow::Result<String> {
     let of = |verdict: Verdict| {
-        counted
-            .iter()
-            .filter(move |(name, count)| {
-                Verdict::of(baseline.get(*name).copied(), **count) == verdict
-            })
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        let percent = |name: &str, count: u64| match baseline.get(name) {
+            Some(was) => format!("{name} by {:.1} %", (count as f64 / *was as f64 - 1.0) * 100.0),
+            None => name.to_owned(),
+        };
+        let is = |name: &str, count| Verdict::of(baseline.get(name).copied(), count) == verdict;
+        let of = counted.iter().filter(|(name, count)| is(name, **count));
+        of.map(|(name, count)| percent(name, *count)).collect::<Vec<_>>().join(", ")
     };
     let gone: Vec<&str> =
         baseline.keys().filter(|n| !counted.contains_key(*n)).map(String::as_str).collect();
@@ -166,7 +165,7 @@ pub fn judge(baseline: &Counts, counted: &Counts, whole: bool) -> anyhow::Result
     let grown = of(Verdict::Grown);
     if !grown.is_empty() {
         faults.push(format!(
-            "takes more than {:.0} % above the baseline: {grown}. Make it cheaper; or, if the \
+            "grown by more than {:.0} %: {grown}. Make it cheaper; or, if the \
              instructions are worth it, run `.ci/counts --update` and commit the new baseline \
              together with the change, the reason in the commit message",
             TOLERANCE * 100.0
@@ -174,11 +173,11 @@ pub fn judge(baseline: &Counts, counted: &Counts, whole: bool) -> anyhow::Result
     }
     let new = of(Verdict::New);
     if !new.is_empty() {
-        faults.push(format!("is not in the baseline: {new}. Add it with `.ci/counts --update`"));
+        faults.push(format!("not in the baseline: {new}. Add it with `.ci/counts --update`"));
     }
     if whole && !gone.is_empty() {
         faults.push(format!(
-            "is in the baseline, but was not counted: {}. Remove it with `.ci/counts --update`",
+            "in the baseline, but not counted: {}. Remove it with `.ci/counts --update`",
             gone.join(", ")
         ));
     }
@@ -218,13 +217,17 @@ mod tests {
         let baseline = counts(&[("a", 1000), ("b", 1000)]);
         let judged = |of: &[(&str, u64)], whole| judge(&baseline, &counts(of), whole);
         assert!(judged(&[("a", 1000), ("b", 1040)], true).unwrap().starts_with("2 gates within"));
-        assert!(judged(&[("a", 900), ("b", 1000)], true).unwrap().contains("5 %: a. Lower"));
+        assert!(
+            judged(&[("a", 900), ("b", 1000)], true).unwrap().contains("5 %: a by -10.0 %. Lower")
+        );
         assert!(judged(&[("a", 1000)], false).is_ok());
         let error = |of: &[(&str, u64)]| judged(of, true).unwrap_err().to_string();
-        assert!(error(&[("a", 1100), ("b", 1000)]).contains("baseline: a. Make it cheaper"));
+        assert!(error(&[("a", 1100), ("b", 1000)]).contains("5 %: a by 10.0 %. Make it cheaper"));
         assert!(error(&[("a", 1000)]).contains("not counted: b."));
         let both = error(&[("a", 1000), ("b", 2000), ("c", 1)]);
-        assert!(both.contains("baseline: b. Make") && both.contains("not in the baseline: c."));
+        assert!(
+            both.contains("5 %: b by 100.0 %. Make") && both.contains("not in the baseline: c.")
+        );
     }
 
     #[test]

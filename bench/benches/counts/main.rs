@@ -97,13 +97,19 @@ fn count(args: &Args) -> anyhow::Result<()> {
     let output = child.stdout.take().context("the output of gungraun")?;
     println!("{}", gate::head());
     let mut counts = BTreeMap::new();
-    for line in BufReader::new(output).lines() {
-        let (name, counted) = gate::parse_summary(&line.context("the output of gungraun")?)?;
-        println!("{}", gate::row(&name, unit(&name)?, baseline.get(&name).copied(), counted));
-        counts.insert(name, counted);
-    }
+    // Read to its end in any case, so that gungraun does not go on alone.
+    let lines: Vec<anyhow::Result<()>> = BufReader::new(output)
+        .lines()
+        .map(|line| {
+            let (name, counted) = gate::parse_summary(&line.context("the output of gungraun")?)?;
+            println!("{}", gate::row(&name, unit(&name)?, baseline.get(&name).copied(), counted));
+            counts.insert(name, counted);
+            Ok(())
+        })
+        .collect();
     let status = child.wait().context("gungraun")?;
     anyhow::ensure!(status.success(), "gungraun failed; what it printed says why");
+    lines.into_iter().collect::<anyhow::Result<()>>()?;
     anyhow::ensure!(!counts.is_empty(), "nothing was counted; does the filter fit anything?");
     if args.update {
         gate::write(path, &counts)?;
