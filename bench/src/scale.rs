@@ -5,20 +5,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use clgw::tls::Suite;
 
 use crate::apps::{Caller, Echo, MESSAGE, Orders};
-use crate::chain::{Chain, IMPORTS, Setup};
+use crate::chain::{Chain, IMPORTS, MAX_CONNECTIONS, Setup};
 use crate::report::Report;
 
 /// Messages under way at a time: about a burst.
 const BURST: usize = 32;
 /// Connections that are opened at a time; well below the limits on half-open ones.
 const BATCH: usize = 256;
+/// Connections after which the memory for the rest is known.
+const PROBE: usize = 2 * BATCH;
+/// Memory that is left to the machine.
+const SPARE: u64 = 1 << 30;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, Args)]
 pub struct ScaleArgs {
-    /// Open connections, each through a tunnel of its own.
+    /// Open connections, each through a tunnel of its own; up to 120,000. Each takes about
+    /// 270 KB, or 90 KB with MALLOC_TOP_PAD_=0 in the environment (see bench/README.md).
     #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 50_000])]
     pub connections: Vec<usize>,
     /// Windows per setting; each gives one sample.
@@ -35,13 +41,25 @@ impl ScaleArgs {
         self.repetitions = self.repetitions.min(5);
         self.bursts = self.bursts.min(100);
     }
+
+    /// About what the whole takes: a connection is opened in 1.2 ms, most of it for two handshakes,
+    /// and a frame goes around in 20 us.
+    pub fn estimate(&self) -> Duration {
+        let opened: usize = self.connections.iter().sum();
+        let frames = self.connections.len() * 2 * self.repetitions * self.bursts * BURST;
+        Duration::from_micros((opened * 1_200 + frames * 20) as u64)
+    }
 }
 
 /// # Errors
 /// Connections are not established, or messages not answered.
 pub fn run(args: &ScaleArgs, report: &mut Report) -> anyhow::Result<()> {
     for &connections in &args.connections {
-        anyhow::ensure!(connections > 0, "--connections: at least one is needed");
+        anyhow::ensure!(
+            (1..=MAX_CONNECTIONS).contains(&connections),
+            "--connections: {connections} is not from 1 to {MAX_CONNECTIONS}, for which the chain \
+             has addresses"
+        );
         measure(args, connections, report)?;
     }
     report.note(format!(
@@ -61,6 +79,7 @@ pub fn run(args: &ScaleArgs, report: &mut Report) -> anyhow::Result<()> {
 fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow::Result<()> {
     let mut chain = Chain::new(&Setup {
         mtu: 1500,
+        suite: Suite::Aes128Gcm,
         checksum_offload: true,
         service_kib: 32,
         peer_kib: 32,
@@ -79,14 +98,18 @@ fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow:
         for n in first..connections.min(first + BATCH) {
             let orders = Rc::new(Orders::default());
             orders.owed.set(1);
-            let (to, _) = IMPORTS[n % IMPORTS.len()];
-            let number = chain.connect(to, Box::new(Caller(Rc::clone(&orders))))?;
+            let app = Box::new(Caller(Rc::clone(&orders)));
+            let number = chain.connect(n % IMPORTS.len(), app)?;
             open.push((number, orders));
         }
         let batch: Vec<_> = open[first..].iter().map(|(_, o)| Rc::clone(o)).collect();
         chain.run_until("opening connections", PATIENCE, |_| {
             batch.iter().all(|o| o.answered.get() >= MESSAGE as u64)
         })?;
+        if open.len() == PROBE && connections > PROBE {
+            let each = resident()?.saturating_sub(before) / PROBE as u64;
+            ensure_memory(connections, each * (connections - PROBE) as u64, available()?)?;
+        }
         if open.len().is_multiple_of(5_120) {
             let seconds = started.elapsed().as_secs();
             eprintln!("scale: {} of {connections} connections after {seconds} s", open.len());
@@ -144,6 +167,30 @@ fn burst(
     })
 }
 
+/// # Errors
+/// The machine has not got `needed` bytes more: it would begin to kill processes.
+fn ensure_memory(connections: usize, needed: u64, available: u64) -> anyhow::Result<()> {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    anyhow::ensure!(
+        needed + SPARE <= available,
+        "{connections} connections need {:.1} GB more, and {:.1} GB are available, of which {:.1} \
+         are left to the machine: give fewer --connections, or run with MALLOC_TOP_PAD_=0, which \
+         leaves rings alone until they are used",
+        gb(needed),
+        gb(available),
+        gb(SPARE)
+    );
+    Ok(())
+}
+
+/// Bytes that processes can still have.
+fn available() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1_024)
+}
+
 /// Resident bytes of this process.
 fn resident() -> anyhow::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
@@ -155,6 +202,17 @@ fn resident() -> anyhow::Result<u64> {
 mod tests {
     use super::*;
     use crate::environment::Environment;
+
+    #[test]
+    fn refuses_what_memory_has_no_room_for() {
+        assert!(available().unwrap() > 1 << 20);
+        assert!(ensure_memory(50_000, 13 << 30, 15 << 30).is_ok());
+        let error = ensure_memory(100_000, 26_000_000_000, 20_000_000_000).unwrap_err().to_string();
+        assert!(error.starts_with("100000 connections need 26.0 GB more, and 20.0 GB are"));
+        let args = ScaleArgs { connections: vec![120_001], repetitions: 1, bursts: 1 };
+        let mut report = Report::new(Environment::capture("test".into()));
+        assert!(run(&args, &mut report).unwrap_err().to_string().contains("120001 is not from 1"));
+    }
 
     #[test]
     fn every_number_of_connections_is_measured() {
