@@ -300,7 +300,7 @@ impl Chain {
         let to: SocketAddr = to.parse().with_context(|| format!("address {to:?}"))?;
         let from = CLIENTS[self.connected / CONNECTIONS_PER_CLIENT % CLIENTS.len()];
         self.connected += 1;
-        Ok(self.client.connect(self.now, Some(from.parse()?), to, app))
+        Ok(self.client.connect(self.now, Some(from.parse()?), to, app)?)
     }
 
     /// One turn of every member, in the order of the upload.
