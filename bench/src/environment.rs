@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Environment {
     /// Of the checkout in the current directory; `None` outside of one. `+` marks changed files.
     pub commit: Option<String>,
@@ -14,16 +14,15 @@ pub struct Environment {
     pub cpus: usize,
     pub kernel: String,
     pub dpdk: String,
-    pub pinning: String,
     /// Over one minute, at the start: other work on the machine.
     pub load_before: f64,
     /// Rate of the time stamp counter, Hz.
     pub tsc_hz: f64,
-    pub profile: &'static str,
+    pub profile: String,
 }
 
 impl Environment {
-    pub fn capture(pinning: String) -> Self {
+    pub fn capture() -> Self {
         Self {
             commit: commit(),
             command: std::env::args()
@@ -32,14 +31,20 @@ impl Environment {
                 .collect::<Vec<_>>()
                 .join(" "),
             cpu: cpu_model(&read("/proc/cpuinfo")),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            cpus: Self::cpus().into(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             dpdk: dpdk_bindings::Eal::version(),
-            pinning,
             load_before: load(),
             tsc_hz: crate::tsc::calibrate(),
-            profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
+    }
+
+    /// CPUs of the machine, also while this thread is bound to one of them.
+    pub fn cpus() -> u16 {
+        let online = read("/sys/devices/system/cpu/online");
+        let last = online.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<u16>().ok());
+        last.map_or(1, |n| n + 1)
     }
 
     /// Lines for the top of a table.
@@ -49,7 +54,7 @@ impl Environment {
             format!("commit    {}", self.commit.as_deref().unwrap_or("not in a git checkout")),
             format!("CPU       {} x {}, TSC {:.0} MHz", self.cpus, self.cpu, self.tsc_hz / 1e6),
             format!("kernel    {}   {}", self.kernel, self.dpdk),
-            format!("pinning   {}   load before {:.2}", self.pinning, self.load_before),
+            format!("load      {:.2} before", self.load_before),
         ];
         if self.profile == "debug" {
             lines.push("WARNING   a debug build: these figures say nothing".to_owned());

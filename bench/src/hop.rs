@@ -12,9 +12,12 @@ use clgw::tls::Suite;
 use crate::apps::{CHECKED, MIB, Received, Sink, Source};
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
 use crate::report::Report;
+use crate::scenario::{Bench, Scenario};
 
 /// Of the chain's own clock; a window of 32 MiB takes some milliseconds of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Payload before anything is measured.
+const WARM_UP: u64 = 2 * CHECKED;
 /// Segments that rings hold at the least: with one or two, each would wait for its acknowledgement.
 const SEGMENTS_IN_RING: usize = 7;
 
@@ -123,12 +126,6 @@ impl Setting {
 }
 
 impl HopArgs {
-    /// Fewer and smaller windows; within seconds.
-    pub fn shorten(&mut self) {
-        self.repetitions = self.repetitions.min(5);
-        self.window_mib = self.window_mib.min(8);
-    }
-
     /// Every suite with checksums by the port, the first one also with checksums in software; each
     /// with every MTU.
     fn settings(&self) -> Vec<Setting> {
@@ -152,11 +149,9 @@ impl HopArgs {
         settings
     }
 
-    /// About what the whole takes. Per MiB both gateways and both endpoints take some 2 ms on a
-    /// core of today.
-    pub fn estimate(&self) -> Duration {
-        let window = self.repetitions as u64 * self.window_mib + 2 * CHECKED / MIB;
-        Duration::from_millis(self.settings().len() as u64 * (100 + 2 * window))
+    /// Of one setting: making the chain, and windows at 4 Gb/s for both gateways and both endpoints.
+    fn expected(&self) -> Duration {
+        Duration::from_millis(100 + 2 * (self.repetitions as u64 * self.window_mib + WARM_UP / MIB))
     }
 
     /// KiB that a ring of `kib` has at this MTU.
@@ -165,15 +160,36 @@ impl HopArgs {
     }
 }
 
-/// # Errors
-/// Bytes did not arrive, or not as they were sent, or frames were lost.
-pub fn run(args: &HopArgs, hz: f64, report: &mut Report) -> anyhow::Result<()> {
-    let settings = args.settings();
-    for (n, setting) in settings.iter().enumerate() {
-        eprintln!("hop {}/{}: {}", n + 1, settings.len(), setting.label());
-        let windows = transfer(args, setting)?;
-        add(report, hz, args, setting, &windows);
+impl Scenario for HopArgs {
+    fn name(&self) -> &'static str {
+        "hop"
     }
+
+    fn estimate(&self) -> Duration {
+        self.expected() * self.settings().len() as u32
+    }
+
+    fn shorten(&mut self) {
+        self.repetitions = self.repetitions.min(5);
+        self.window_mib = self.window_mib.min(8);
+    }
+
+    /// # Errors
+    /// Bytes did not arrive, or not as they were sent, or frames were lost.
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        bench.pin(self.name())?;
+        let hz = bench.report.environment.tsc_hz;
+        for setting in self.settings() {
+            bench.step(&format!("hop: {}", setting.label()), self.expected())?;
+            let windows = transfer(self, &setting)?;
+            add(&mut bench.report, hz, self, &setting, &windows);
+        }
+        note(self, &mut bench.report);
+        Ok(())
+    }
+}
+
+fn note(args: &HopArgs, report: &mut Report) {
     report.note(format!(
         "hop: payload of one connection, {} windows of {} MiB each. Only the gateways' own turns \
          are timed; both endpoints and the other gateway run on the same core between them and use \
@@ -186,7 +202,6 @@ pub fn run(args: &HopArgs, hz: f64, report: &mut Report) -> anyhow::Result<()> {
          received by that gateway, acknowledgements included; its cost includes what is sent \
          because of it. A + B is one core that does the work of both gateways",
     );
-    Ok(())
 }
 
 struct Window {
@@ -224,7 +239,7 @@ fn transfer(args: &HopArgs, setting: &Setting) -> anyhow::Result<Vec<Window>> {
     let end = Rc::clone(&received);
     let app: Box<dyn App> = if upload { Box::new(Source::endless()) } else { Box::new(Sink(end)) };
     chain.connect(0, app)?;
-    let mut target = 2 * CHECKED;
+    let mut target = WARM_UP;
     chain.run_until("first bytes", PATIENCE, |_| received.get().bytes >= target)?;
     anyhow::ensure!(!received.get().wrong, "bytes arrived that were not sent");
     let mut windows = Vec::new();
@@ -321,17 +336,18 @@ mod tests {
         };
         let settings = args.settings();
         assert_eq!(settings.len(), 6, "checksums in software with the first cipher only");
-        let mut report = Report::new(Environment::capture("test".into()));
-        run(&args, 1e9, &mut report).unwrap();
-        // Four figures of A, B and both, for each setting.
-        assert_eq!(report.measurements.len(), 6 * 3 * 4);
+        let mut report = Report::new(Environment::capture());
         for setting in settings {
-            for w in transfer(&args, &setting).unwrap() {
+            let windows = transfer(&args, &setting).unwrap();
+            add(&mut report, 1e9, &args, &setting, &windows);
+            for w in windows {
                 let payload = if setting.upload { w.a.rx_frames } else { w.b.rx_frames };
                 let most = w.payload / 30_000;
                 assert!(payload < most, "{}: {payload} frames, not {most}", setting.label());
             }
         }
+        // Four figures of A, B and both, for each setting.
+        assert_eq!(report.measurements.len(), 6 * 3 * 4);
     }
 
     #[test]

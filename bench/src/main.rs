@@ -4,46 +4,54 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use clgw_bench::environment::Environment;
-use clgw_bench::report::Report;
-use clgw_bench::{e2e, e2e_client, hop, scale};
+use clap::{Args, Command, Parser, Subcommand};
+use clgw_bench::lab::ends;
+use clgw_bench::scenario::{Bench, Scenario};
+use clgw_bench::{e2e, hop, memory, scale, wan};
 
-/// Measures the gateway and prints a table; --json keeps every sample.
+/// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
 #[command(name = "clgw-bench", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    scenario: Scenario,
+    command: What,
     #[command(flatten)]
     common: Common,
 }
 
 #[derive(Debug, Args)]
 struct Common {
-    /// Within a minute, at the price of precision.
+    /// Within a minute or so each, at the price of precision.
     #[arg(long, global = true)]
     short: bool,
-    /// Writes all samples and the environment to this file.
-    #[arg(long, global = true, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Writes results.json, results.csv, report.md and report.html there.
+    #[arg(long, global = true, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// CPU of the in-memory scenarios. Default: the last one.
     #[arg(long, global = true)]
     cpu: Option<u16>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Scenario {
+enum What {
+    /// Every scenario with its own settings, as `make bench` does. Needs root.
+    All,
     /// One gateway core in memory: Gb/s, cycles per byte, cycles per frame.
     Hop(hop::HopArgs),
-    /// Two gateways in namespaces beside HAProxy and plain forwarding. Needs root.
-    E2e(e2e::E2eArgs),
-    /// Ends of `e2e`, in their namespaces.
-    #[command(hide = true)]
-    E2ePeer(e2e_client::PeerArgs),
     /// Cycles per frame and memory per connection, from one to many open connections.
     Scale(scale::ScaleArgs),
+    /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
+    E2e(e2e::E2eArgs),
+    /// Memory and CPU time of connections that carry nothing, beside other relays. Needs root.
+    Memory(memory::MemoryArgs),
+    /// A long line between the gateways: goodput with loss, first byte. Needs root.
+    Wan(wan::WanArgs),
+    /// The long line.
+    #[command(hide = true)]
+    Line(wan::LineArgs),
+    /// Ends of short exchanges, in their namespaces.
+    #[command(hide = true)]
+    Ends(ends::EndsArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,48 +65,38 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let Common { short, json, cpu } = cli.common;
-    let report = match cli.scenario {
-        Scenario::Hop(mut args) => {
-            if short {
-                args.shorten();
-            }
-            let mut report = pinned(cpu)?;
-            let hz = report.environment.tsc_hz;
-            hop::run(&args, hz, &mut report)?;
-            report
-        }
-        Scenario::E2e(mut args) => {
-            if short {
-                args.shorten();
-            }
-            let mut report = Report::new(Environment::capture(e2e::pinning()));
-            e2e::run(&args, &mut report)?;
-            report
-        }
-        Scenario::E2ePeer(args) => return e2e_client::run(&args),
-        Scenario::Scale(mut args) => {
-            if short {
-                args.shorten();
-            }
-            let mut report = pinned(cpu)?;
-            scale::run(&args, &mut report)?;
-            report
-        }
+    let mut scenarios: Vec<Box<dyn Scenario>> = match cli.command {
+        What::All => vec![
+            defaults::<hop::HopArgs>()?,
+            defaults::<scale::ScaleArgs>()?,
+            defaults::<e2e::E2eArgs>()?,
+            defaults::<memory::MemoryArgs>()?,
+            defaults::<wan::WanArgs>()?,
+        ],
+        What::Hop(args) => vec![Box::new(args)],
+        What::Scale(args) => vec![Box::new(args)],
+        What::E2e(args) => vec![Box::new(args)],
+        What::Memory(args) => vec![Box::new(args)],
+        What::Wan(args) => vec![Box::new(args)],
+        What::Line(args) => return args.run(),
+        What::Ends(args) => return ends::run(&args),
     };
-    print!("{}", report.table());
-    if let Some(file) = json {
-        report.write_json(&file)?;
+    if cli.common.short {
+        scenarios.iter_mut().for_each(|s| s.shorten());
     }
-    Ok(())
+    let mut bench = Bench::new(cli.common.cpu)?;
+    // What was measured until something failed is still worth its table.
+    let result = bench.run(&scenarios);
+    print!("{}", bench.report.table());
+    if let Some(dir) = cli.common.out {
+        bench.report.write(&dir)?;
+    }
+    result
 }
 
-/// Binds this thread to a CPU. The environment is looked at before: afterwards there seems to be
-/// one CPU only.
-fn pinned(cpu: Option<u16>) -> anyhow::Result<Report> {
-    let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-    let cpu = cpu.unwrap_or(u16::try_from(last).unwrap_or(0));
-    let report = Report::new(Environment::capture(format!("one thread on CPU {cpu}")));
-    dpdk_bindings::pin_current_thread(cpu).context("--cpu")?;
-    Ok(report)
+/// A scenario as it is without options.
+fn defaults<S: Scenario + Args + 'static>() -> anyhow::Result<Box<dyn Scenario>> {
+    let command = S::augment_args(Command::new("all").no_binary_name(true));
+    let matches = command.try_get_matches_from(std::iter::empty::<&str>())?;
+    Ok(Box::new(S::from_arg_matches(&matches)?))
 }

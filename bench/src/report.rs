@@ -6,24 +6,35 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 
 /// One metric of one subject under one setting.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
-    pub scenario: &'static str,
+    pub scenario: String,
     /// What distinguishes this row from the others of its scenario, in the order of the table.
-    pub parameters: Vec<(&'static str, String)>,
-    pub metric: &'static str,
-    pub unit: &'static str,
+    pub parameters: Vec<(String, String)>,
+    pub metric: String,
+    pub unit: String,
     /// One value per repetition, in the order they were taken.
     pub samples: Vec<f64>,
     pub summary: Summary,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// How often a value was not exceeded: a latency's distribution, over all repetitions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Distribution {
+    pub scenario: String,
+    pub parameters: Vec<(String, String)>,
+    pub metric: String,
+    pub unit: String,
+    /// Quantile (0 to 1) and value, both growing.
+    pub points: Vec<(f64, f64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub min: f64,
     pub median: f64,
@@ -48,17 +59,37 @@ impl Summary {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     pub environment: Environment,
+    /// Which CPUs did what, by scenario.
+    pub pinnings: BTreeMap<String, String>,
+    /// Names and versions of what else was measured or used.
+    pub peers: BTreeMap<String, String>,
     pub measurements: Vec<Measurement>,
+    pub distributions: Vec<Distribution>,
     /// What a reader has to know to read the figures.
     pub notes: Vec<String>,
 }
 
 impl Report {
     pub fn new(environment: Environment) -> Self {
-        Self { environment, measurements: Vec::new(), notes: Vec::new() }
+        Self {
+            environment,
+            pinnings: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            measurements: Vec::new(),
+            distributions: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn pinning(&mut self, scenario: &str, pinning: String) {
+        self.pinnings.insert(scenario.to_owned(), pinning);
+    }
+
+    pub fn peer(&mut self, name: &str, version: String) {
+        self.peers.insert(name.to_owned(), version);
     }
 
     pub fn note(&mut self, text: impl Into<String>) {
@@ -68,34 +99,56 @@ impl Report {
     /// Adds a metric; without samples there is nothing to add.
     pub fn add(
         &mut self,
-        scenario: &'static str,
-        parameters: &[(&'static str, String)],
-        metric: &'static str,
-        unit: &'static str,
+        scenario: &str,
+        parameters: &[(&str, String)],
+        metric: &str,
+        unit: &str,
         samples: Vec<f64>,
     ) {
         if samples.is_empty() {
             return;
         }
         let summary = Summary::of(&samples);
-        let parameters = parameters.to_vec();
         self.measurements.push(Measurement {
-            scenario,
-            parameters,
-            metric,
-            unit,
+            scenario: scenario.to_owned(),
+            parameters: owned(parameters),
+            metric: metric.to_owned(),
+            unit: unit.to_owned(),
             samples,
             summary,
         });
     }
 
+    /// Adds the curve of a distribution; see [`Distribution::points`].
+    pub fn add_distribution(
+        &mut self,
+        scenario: &str,
+        parameters: &[(&str, String)],
+        metric: &str,
+        unit: &str,
+        points: Vec<(f64, f64)>,
+    ) {
+        self.distributions.push(Distribution {
+            scenario: scenario.to_owned(),
+            parameters: owned(parameters),
+            metric: metric.to_owned(),
+            unit: unit.to_owned(),
+            points,
+        });
+    }
+
+    /// Writes all forms of it.
+    ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn write_json(&self, path: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        std::fs::write(path, text + "\n").with_context(|| {
-            format!("{}: cannot be written; choose another --json", path.display())
-        })
+    /// A file cannot be written.
+    pub fn write(&self, dir: &Path) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(self)? + "\n";
+        std::fs::create_dir_all(dir).with_context(|| cannot(dir))?;
+        for (name, text) in [("results.json", json), ("report.md", self.table())] {
+            let path = dir.join(name);
+            std::fs::write(&path, text).with_context(|| cannot(&path))?;
+        }
+        Ok(())
     }
 
     /// Markdown: a row per set of parameters, a column per metric, `median [min-max]`.
@@ -104,10 +157,16 @@ impl Report {
         for line in self.environment.lines() {
             let _ = writeln!(text, "{line}");
         }
+        for (scenario, pinning) in &self.pinnings {
+            let _ = writeln!(text, "pinning   {scenario}: {pinning}");
+        }
+        for (name, version) in &self.peers {
+            let _ = writeln!(text, "peer      {name}: {version}");
+        }
         let mut scenarios: Vec<&str> = Vec::new();
         for m in &self.measurements {
-            if !scenarios.contains(&m.scenario) {
-                scenarios.push(m.scenario);
+            if !scenarios.contains(&m.scenario.as_str()) {
+                scenarios.push(&m.scenario);
             }
         }
         for scenario in scenarios {
@@ -125,14 +184,22 @@ impl Report {
     }
 }
 
+fn cannot(path: &Path) -> String {
+    format!("{}: cannot be written; choose another --out", path.display())
+}
+
+fn owned(parameters: &[(&str, String)]) -> Vec<(String, String)> {
+    parameters.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+}
+
 fn pivot(of: &[&Measurement]) -> String {
     let mut keys: Vec<&str> = Vec::new();
     let mut metrics: Vec<(&str, &str)> = Vec::new();
-    let mut rows: Vec<&[(&str, String)]> = Vec::new();
+    let mut rows: Vec<&[(String, String)]> = Vec::new();
     let mut cells: BTreeMap<(usize, usize), String> = BTreeMap::new();
     for m in of {
         for (key, _) in &m.parameters {
-            if !keys.contains(key) {
+            if !keys.contains(&key.as_str()) {
                 keys.push(key);
             }
         }
@@ -143,7 +210,7 @@ fn pivot(of: &[&Measurement]) -> String {
         }
         let column = position(metrics.iter().position(|c| c.0 == m.metric), metrics.len());
         if column == metrics.len() {
-            metrics.push((m.metric, m.unit));
+            metrics.push((&m.metric, &m.unit));
         }
         cells.insert((row, column), cell(m));
     }
@@ -216,11 +283,11 @@ mod tests {
     #[test]
     fn a_row_per_setting_and_a_column_per_metric() {
         let summary = |samples: &[f64]| Summary::of(samples);
-        let row = |mtu: &str, metric, unit, samples: &[f64]| Measurement {
-            scenario: "hop",
-            parameters: vec![("mtu", mtu.to_owned())],
-            metric,
-            unit,
+        let row = |mtu: &str, metric: &str, unit: &str, samples: &[f64]| Measurement {
+            scenario: "hop".to_owned(),
+            parameters: vec![("mtu".to_owned(), mtu.to_owned())],
+            metric: metric.to_owned(),
+            unit: unit.to_owned(),
             samples: samples.to_vec(),
             summary: summary(samples),
         };

@@ -9,7 +9,7 @@ use clgw::tls::Suite;
 
 use crate::apps::{Caller, Echo, MESSAGE, Orders};
 use crate::chain::{Chain, IMPORTS, MAX_CONNECTIONS, Setup};
-use crate::report::Report;
+use crate::scenario::{Bench, Scenario};
 
 /// Messages under way at a time: about a burst.
 const BURST: usize = 32;
@@ -35,48 +35,60 @@ pub struct ScaleArgs {
     pub bursts: usize,
 }
 
-impl ScaleArgs {
-    pub fn shorten(&mut self) {
+impl Scenario for ScaleArgs {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn estimate(&self) -> Duration {
+        self.connections.iter().map(|n| self.expected(*n)).sum()
+    }
+
+    fn shorten(&mut self) {
         self.connections.retain(|n| *n <= 1_000);
         self.repetitions = self.repetitions.min(5);
         self.bursts = self.bursts.min(100);
     }
 
-    /// About what the whole takes: a connection is opened in 1.2 ms, most of it for two handshakes,
-    /// and a frame goes around in 20 us.
-    pub fn estimate(&self) -> Duration {
-        let opened: usize = self.connections.iter().sum();
-        let frames = self.connections.len() * 2 * self.repetitions * self.bursts * BURST;
-        Duration::from_micros((opened * 1_200 + frames * 20) as u64)
-    }
-}
-
-/// # Errors
-/// Connections are not established, or messages not answered.
-pub fn run(args: &ScaleArgs, report: &mut Report) -> anyhow::Result<()> {
-    for &connections in &args.connections {
-        anyhow::ensure!(
-            (1..=MAX_CONNECTIONS).contains(&connections),
-            "--connections: {connections} is not from 1 to {MAX_CONNECTIONS}, for which the chain \
-             has addresses"
+    /// # Errors
+    /// Connections are not established, or messages not answered; or there are more connections
+    /// than addresses or memory for them.
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        bench.pin(self.name())?;
+        for &connections in &self.connections {
+            anyhow::ensure!(
+                (1..=MAX_CONNECTIONS).contains(&connections),
+                "--connections: {connections} is not from 1 to {MAX_CONNECTIONS}, for which the \
+                 chain has addresses"
+            );
+            bench.step(&format!("scale: {connections} connections"), self.expected(connections))?;
+            measure(self, connections, bench)?;
+        }
+        bench.report.note(format!(
+            "scale: each message is {MESSAGE} bytes and is answered by as many; {BURST} are under \
+             way at a time, all on one connection (one hot) or on connections drawn at random \
+             (random). Cycles are those of gateway A's turns by its received frames: plain \
+             segments, records and acknowledgements"
+        ));
+        bench.report.note(
+            "scale: memory is what the process grew by, divided by the connections: both gateways \
+             (4 TCP legs, 2 TLS ends) and both endpoints (2 TCP legs with rings of 4 KiB) \
+             together; rings count as far as they were touched",
         );
-        measure(args, connections, report)?;
+        Ok(())
     }
-    report.note(format!(
-        "scale: each message is {MESSAGE} bytes and is answered by as many; {BURST} are under way \
-         at a time, all on one connection (one hot) or on connections drawn at random (random). \
-         Cycles are those of gateway A's turns by its received frames: plain segments, records \
-         and acknowledgements"
-    ));
-    report.note(
-        "scale: memory is what the process grew by, divided by the connections: both gateways \
-         (4 TCP legs, 2 TLS ends) and both endpoints (2 TCP legs with rings of 4 KiB) together; \
-         rings count as far as they were touched",
-    );
-    Ok(())
 }
 
-fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow::Result<()> {
+impl ScaleArgs {
+    /// A connection is opened in 1.2 ms, most of it for two handshakes, and a message is answered
+    /// in 20 us.
+    fn expected(&self, connections: usize) -> Duration {
+        let messages = 2 * self.repetitions * self.bursts * BURST;
+        Duration::from_micros((connections * 1_200 + messages * 20) as u64)
+    }
+}
+
+fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::Result<()> {
     let mut chain = Chain::new(&Setup {
         mtu: 1500,
         suite: Suite::Aes128Gcm,
@@ -112,14 +124,16 @@ fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow:
         }
         if open.len().is_multiple_of(5_120) {
             let seconds = started.elapsed().as_secs();
-            eprintln!("scale: {} of {connections} connections after {seconds} s", open.len());
+            let line = format!("scale: {} of {connections} open after {seconds} s", open.len());
+            bench.progress.say(&line);
+            bench.interrupt.check()?;
         }
     }
     let grown = resident()?.saturating_sub(before) as f64 / connections as f64;
     let parameters = |pattern: &str| {
         [("open connections", connections.to_string()), ("frames of", pattern.to_owned())]
     };
-    report.add("scale", &parameters("one hot"), "memory", "bytes/connection", vec![grown]);
+    bench.report.add("scale", &parameters("one hot"), "memory", "bytes/connection", vec![grown]);
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     for hot in [true, false] {
         let mut samples = Vec::new();
@@ -133,7 +147,7 @@ fn measure(args: &ScaleArgs, connections: usize, report: &mut Report) -> anyhow:
             samples.push(spent.cycles as f64 / spent.rx_frames as f64);
         }
         let pattern = if hot { "one hot" } else { "random" };
-        report.add("scale", &parameters(pattern), "cost of a frame", "cycles", samples);
+        bench.report.add("scale", &parameters(pattern), "cost of a frame", "cycles", samples);
     }
     chain.ensure_no_loss()
 }
@@ -201,7 +215,6 @@ fn resident() -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Environment;
 
     #[test]
     fn refuses_what_memory_has_no_room_for() {
@@ -210,17 +223,17 @@ mod tests {
         let error = ensure_memory(100_000, 26_000_000_000, 20_000_000_000).unwrap_err().to_string();
         assert!(error.starts_with("100000 connections need 26.0 GB more, and 20.0 GB are"));
         let args = ScaleArgs { connections: vec![120_001], repetitions: 1, bursts: 1 };
-        let mut report = Report::new(Environment::capture("test".into()));
-        assert!(run(&args, &mut report).unwrap_err().to_string().contains("120001 is not from 1"));
+        let mut bench = Bench::new(None).unwrap();
+        assert!(args.run(&mut bench).unwrap_err().to_string().contains("120001 is not from 1"));
     }
 
     #[test]
     fn every_number_of_connections_is_measured() {
         let args = ScaleArgs { connections: vec![1, 40], repetitions: 2, bursts: 3 };
-        let mut report = Report::new(Environment::capture("test".into()));
-        run(&args, &mut report).unwrap();
+        let mut bench = Bench::new(None).unwrap();
+        args.run(&mut bench).unwrap();
         let frames: Vec<_> =
-            report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
+            bench.report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
         assert_eq!(frames.len(), 4);
         assert!(frames.iter().all(|m| m.samples.len() == 2 && m.summary.min > 0.0));
     }

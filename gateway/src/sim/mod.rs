@@ -6,6 +6,7 @@
 
 mod gateway;
 mod host;
+pub mod line;
 mod pki;
 
 use std::cmp::Reverse;

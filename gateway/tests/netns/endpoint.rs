@@ -7,7 +7,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::line;
+use clgw::sim::line::{self, LineConfig};
+
 use crate::pattern::{CHUNK, Digest, Pattern};
 
 /// Names the role; its words are separated by spaces.
@@ -68,7 +69,9 @@ fn act(role: &str) -> io::Result<()> {
     let number = |at: usize| -> u64 { words[at].parse().expect("a number") };
     if words[0] == "line" {
         let delay = Duration::from_millis(number(1));
-        return line::run(delay, number(2), number(3)).map_err(io::Error::other);
+        let loss = number(2) as f64 / 10_000.0;
+        let config = LineConfig { loss, seed: number(3), ..LineConfig::of_delay(delay) };
+        return line::run("left", "right", config).map_err(io::Error::other);
     }
     let address: SocketAddr = words[1].parse().expect("an address");
     match words[0] {

@@ -2,7 +2,7 @@
 //!
 //!     client eth0 --- svc0 a wan0 --- wan0 b svc0 --- eth0 server
 //!
-//! or, with a fifth one for [`crate::line`], `a wan0 --- left line right --- wan0 b`.
+//! or, with a fifth one for `clgw::sim::line`, `a wan0 --- left line right --- wan0 b`.
 
 use std::fs::{self, File};
 use std::io::Read;

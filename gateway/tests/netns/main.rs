@@ -8,7 +8,6 @@
 mod endpoint;
 mod gateway;
 mod lab;
-mod line;
 mod pattern;
 mod site;
 #[path = "../../../configs/demo/tlswire.rs"]

@@ -1,0 +1,285 @@
+//! `e2e`: pairs of gateways between a client and a server of the kernel's: ours, others that one
+//! would pick instead, and none, all over the same veth links.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Args;
+
+use crate::lab::{Buffers, Lab, LabArgs, Line, Links, Net, SUITE, Subject, usage};
+use crate::report::Summary;
+use crate::scenario::{Bench, Scenario};
+
+/// Connections the client of new connections has open at a time.
+const CONCURRENCY: usize = 32;
+const CONNECTION_SECONDS: f64 = 2.0;
+/// Before it: pools of tunnels and caches of TLS sessions fill.
+const WARM_UP_SECONDS: f64 = 0.3;
+const ROUND_TRIPS: usize = 4_000;
+/// Points of a latency's curve: quantiles of all round trips.
+const CURVE: [f64; 15] =
+    [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
+
+#[derive(Clone, Debug, Args)]
+pub struct E2eArgs {
+    #[command(flatten)]
+    pub lab: LabArgs,
+    /// Rounds; in each one, every subject is started afresh and measured once.
+    #[arg(long, default_value_t = 3)]
+    pub repetitions: usize,
+    /// Of each iperf3 run.
+    #[arg(long, default_value_t = 2)]
+    pub seconds: u64,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
+    pub subjects: Vec<Subject>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::ALL)]
+    pub modes: Vec<Mode>,
+}
+
+/// What the links carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// MTU 1500, no segmentation offload.
+    #[value(name = "1500")]
+    Mtu1500,
+    /// MTU 9000, no segmentation offload.
+    #[value(name = "9000")]
+    Mtu9000,
+    /// MTU 1500, segments of 64 KiB: what the kernel has on.
+    Offload,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Mtu1500, Self::Mtu9000, Self::Offload];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mtu1500 => "MTU 1500",
+            Self::Mtu9000 => "MTU 9000",
+            Self::Offload => "64 KiB segments",
+        }
+    }
+
+    fn links(self, subject: Subject) -> Links {
+        Links {
+            ends: subject.ends(),
+            mtu: if self == Self::Mtu9000 { 9_000 } else { 1_500 },
+            offloads: self == Self::Offload,
+            line: false,
+            congestion: "cubic",
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+struct Case {
+    subject: Subject,
+    mode: Mode,
+    samples: Vec<(&'static str, &'static str, Vec<f64>)>,
+    /// Of all rounds.
+    round_trips: Vec<f64>,
+}
+
+impl Case {
+    fn label(&self) -> String {
+        format!("{}, {}", self.subject, self.mode.name())
+    }
+
+    fn push(&mut self, metric: &'static str, unit: &'static str, value: f64) {
+        match self.samples.iter_mut().find(|(name, ..)| *name == metric) {
+            Some((.., samples)) => samples.push(value),
+            None => self.samples.push((metric, unit, vec![value])),
+        }
+    }
+}
+
+impl E2eArgs {
+    /// Of one case in one round, steps and starts.
+    fn expected(&self) -> Duration {
+        Duration::from_secs(self.seconds * 2) + Duration::from_millis(6_500)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for &mode in &self.modes {
+            for &subject in &self.subjects {
+                // af_packet takes frames of the MTU only.
+                if !(mode == Mode::Offload && subject == Subject::Clgw) {
+                    let (samples, round_trips) = Default::default();
+                    cases.push(Case { subject, mode, samples, round_trips });
+                }
+            }
+        }
+        cases
+    }
+}
+
+impl Scenario for E2eArgs {
+    fn name(&self) -> &'static str {
+        "e2e"
+    }
+
+    fn estimate(&self) -> Duration {
+        self.expected() * (self.repetitions * self.cases().len()) as u32
+    }
+
+    /// One round with short transfers.
+    fn shorten(&mut self) {
+        self.repetitions = 1;
+        self.seconds = 1;
+    }
+
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        ensure!(self.repetitions > 0 && self.seconds > 0, "--repetitions, --seconds: 1 at least");
+        let mut lab = Lab::new(&self.lab, &self.subjects, Buffers::default(), &bench.interrupt)?;
+        lab.record(self.name(), &self.subjects, &mut bench.report)?;
+        let mut cases = self.cases();
+        let mut failures = Vec::new();
+        // Rounds, so that what else happens on the machine meets all subjects alike.
+        for round in 1..=self.repetitions {
+            for case in &mut cases {
+                let label = format!("e2e: round {round}/{}: {}", self.repetitions, case.label());
+                bench.step(&label, self.expected())?;
+                if let Err(error) = self.measure(&mut lab, case) {
+                    bench.interrupt.check()?;
+                    failures.push(format!("{}: {error:#}", case.label()));
+                }
+            }
+        }
+        for case in &mut cases {
+            let parameters = [
+                ("links", case.mode.name().to_owned()),
+                ("subject", case.subject.name().to_owned()),
+            ];
+            for (metric, unit, samples) in std::mem::take(&mut case.samples) {
+                bench.report.add("e2e", &parameters, metric, unit, samples);
+            }
+            if !case.round_trips.is_empty() {
+                case.round_trips.sort_by(f64::total_cmp);
+                let at = |q: f64| (q, quantile(&case.round_trips, q));
+                let curve = CURVE.map(at).to_vec();
+                bench.report.add_distribution("e2e", &parameters, "round trip", "us", curve);
+            }
+        }
+        self.notes(bench);
+        ensure!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+        Ok(())
+    }
+}
+
+impl E2eArgs {
+    /// One subject from its start to its end.
+    fn measure(&self, lab: &mut Lab, case: &mut Case) -> anyhow::Result<()> {
+        let net = Net::new(case.mode.links(case.subject), &lab.interrupt)?;
+        let cpus = lab.cpus;
+        let line = lab.start(case.subject, net)?;
+        let measured = steps(&line, cpus.a, self.seconds, case);
+        if measured.is_err() {
+            eprintln!("{}", line.gateways.logs());
+        }
+        measured.and(line.stop())
+    }
+
+    fn notes(&self, bench: &mut Bench) {
+        let seconds = self.seconds;
+        let report = &mut bench.report;
+        report.note(format!(
+            "e2e: client - gateway A - gateway B - server, namespaces joined by veth; iperf3 \
+             uploads for {seconds} s; every sample with freshly started gateways of one thread \
+             each. Client, server and gateway B share a CPU, and where gateway A is not the limit, \
+             that CPU is: compare seconds per Gbit before Gb/s. TLS 1.3, {SUITE}, mutual, P-256",
+        ));
+        report.note(
+            "e2e: 64 KiB segments = what the kernel has on; clgw cannot use that here, since \
+             af_packet takes no segments larger than a frame. MTU 1500 and 9000 = tso, gso and gro \
+             off at all ends of the links; for clgw, hosts compute checksums as well, since \
+             af_packet passes them on as they are; for the others veth skips them",
+        );
+        report.note(
+            "e2e: A, B = CPU seconds of that gateway's processes, user and system, by received \
+             Gbit; core A = time in which gateway A's CPU was not idle, softirqs included, by \
+             Gbit. For clgw these include a poll loop that goes on between frames (workers.idle: \
+             sleep) and the kernel's af_packet",
+        );
+        report.note(format!(
+            "e2e: connections: {CONCURRENCY} at a time, each connects, sends a byte, gets a byte \
+             and closes, for {CONNECTION_SECONDS} s; A's ms = its CPU time by connection. Round \
+             trips: 1 byte there and back, {ROUND_TRIPS} on one connection",
+        ));
+        if self.subjects.contains(&Subject::EnvoyCl) {
+            report.note(
+                "e2e: envoy-cl asks nobody whether a connection is allowed (ClusterLink's data \
+                 plane asks twice), so it is an upper bound",
+            );
+        }
+    }
+}
+
+fn steps(line: &Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::Result<()> {
+    let mut times = line.round_trips(ROUND_TRIPS)?.micros;
+    times.sort_by(f64::total_cmp);
+    case.push("round trip p50", "us", quantile(&times, 0.5));
+    case.push("p99", "us", quantile(&times, 0.99));
+    case.push("p99.9", "us", quantile(&times, 0.999));
+    case.round_trips.extend(times);
+    for (streams, rate, a, b, core_a, again) in [
+        (1, "1 stream", "A (1)", "B (1)", "core A (1)", "resent (1)"),
+        (8, "8 streams", "A (8)", "B (8)", "core A (8)", "resent (8)"),
+    ] {
+        let (before, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)?);
+        let transfer = line.iperf(streams, seconds)?;
+        let (after, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)? - busy);
+        case.push(rate, "Gb/s", transfer.gbps());
+        if case.subject.encrypts() {
+            case.push(a, "s/Gbit", (after[0] - before[0]) / transfer.gbit);
+            case.push(b, "s/Gbit", (after[1] - before[1]) / transfer.gbit);
+        }
+        case.push(core_a, "s/Gbit", busy / transfer.gbit);
+        case.push(again, "1/Gbit", transfer.retransmits / transfer.gbit);
+    }
+    line.connections_for(WARM_UP_SECONDS, CONCURRENCY)?;
+    let before = line.cpu_seconds()?;
+    let result = line.connections_for(CONNECTION_SECONDS, CONCURRENCY)?;
+    let after = line.cpu_seconds()?;
+    let complete = result.micros.len() as f64;
+    case.push("connections", "1/s", complete / result.seconds);
+    case.push("failed", "", result.errors as f64);
+    case.push("connection", "ms", Summary::of(&result.micros).median / 1e3);
+    if case.subject.encrypts() {
+        case.push("A", "ms/connection", (after[0] - before[0]) * 1e3 / complete);
+    }
+    Ok(())
+}
+
+/// Of sorted values; the nearest one.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values() {
+        let values: Vec<f64> = (0..=1_000).map(f64::from).collect();
+        assert_eq!(quantile(&values, 0.0), 0.0);
+        assert_eq!(quantile(&values, 0.999), 999.0);
+        assert_eq!(quantile(&values, 1.0), 1_000.0);
+    }
+
+    #[test]
+    fn ours_is_not_measured_where_it_cannot_run() {
+        let args = E2eArgs {
+            lab: LabArgs { clgw: None },
+            repetitions: 1,
+            seconds: 1,
+            subjects: Subject::ALL.to_vec(),
+            modes: Mode::ALL.to_vec(),
+        };
+        let cases = args.cases();
+        assert_eq!(cases.len(), 3 * Subject::ALL.len() - 1);
+    }
+}

@@ -1,0 +1,316 @@
+//! Network namespaces joined by veth pairs, and processes in them:
+//!
+//!     client eth0 --- svc0 a wan0 --- wan0 b svc0 --- eth0 server
+//!
+//! or, with a fifth one for [`clgw::sim::line`], `a wan0 --- left line right --- wan0 b`.
+//!
+//! Everything is taken away again when its value is dropped; SIGINT and SIGTERM end every wait
+//! with an error, so that values are dropped then, too.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+
+use super::process::{Process, run};
+use super::usage::open_files_limit;
+use crate::interrupt::Interrupt;
+
+/// Names of namespaces and directories begin with this and the process id.
+const PREFIX: &str = "clgw-e";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Client,
+    A,
+    B,
+    Server,
+    Line,
+}
+
+impl Place {
+    const ALL: [Self; 5] = [Self::Client, Self::A, Self::B, Self::Server, Self::Line];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::A => "a",
+            Self::B => "b",
+            Self::Server => "server",
+            Self::Line => "line",
+        }
+    }
+}
+
+type Pair = [(Place, &'static str); 2];
+/// Both ends of the veth pairs at the sites.
+const SITES: [Pair; 2] =
+    [[(Place::Client, "eth0"), (Place::A, "svc0")], [(Place::B, "svc0"), (Place::Server, "eth0")]];
+/// Between the sites: at once, or by a line.
+const BETWEEN: [Pair; 1] = [[(Place::A, "wan0"), (Place::B, "wan0")]];
+const BY_LINE: [Pair; 2] =
+    [[(Place::A, "wan0"), (Place::Line, "left")], [(Place::Line, "right"), (Place::B, "wan0")]];
+/// Addresses of the gateways' ends where the kernel has them.
+const KERNEL_ENDS: [(Place, &str, &str); 4] = [
+    (Place::A, "svc0", "10.1.0.1/24"),
+    (Place::A, "wan0", "192.0.2.1/24"),
+    (Place::B, "wan0", "192.0.2.2/24"),
+    (Place::B, "svc0", "10.2.0.1/24"),
+];
+
+/// Whose the gateways' ends of the links are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// DPDK's: no kernel address, and the hosts complete their checksums themselves, since
+    /// af_packet hands them on as they are.
+    Dpdk,
+    /// The kernel's, with addresses.
+    Kernel,
+}
+
+/// What the links are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Links {
+    pub ends: Ends,
+    pub mtu: usize,
+    /// Segments of 64 KiB pass, checksums are not computed: what veth does by itself.
+    pub offloads: bool,
+    /// A place for a line process between the sites. Its frames are whole ones, so their
+    /// checksums are computed.
+    pub line: bool,
+    /// Of all TCP of the kernel's.
+    pub congestion: &'static str,
+}
+
+/// Namespaces may choose the congestion controls of a list of the machine's. While this lives, all
+/// that the kernel has are on it.
+#[derive(Debug)]
+pub struct CongestionControls(String);
+
+impl CongestionControls {
+    const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+
+    /// # Errors
+    /// The list cannot be read or written.
+    pub fn allow_all() -> anyhow::Result<Self> {
+        let read = |file: &str| fs::read_to_string(file).with_context(|| file.to_owned());
+        let before = Self(read(Self::ALLOWED)?);
+        let all = read("/proc/sys/net/ipv4/tcp_available_congestion_control")?;
+        fs::write(Self::ALLOWED, all).context(Self::ALLOWED)?;
+        Ok(before)
+    }
+}
+
+impl Drop for CongestionControls {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(Self::ALLOWED, &self.0) {
+            eprintln!("clgw-bench: {}: cannot be set back: {error}", Self::ALLOWED);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Net {
+    dir: TempDir,
+    prefix: String,
+    interrupt: Interrupt,
+    links: Links,
+}
+
+impl Net {
+    /// Makes the namespaces and links with hosts' addresses 10.1.0.2 and 10.2.0.2.
+    ///
+    /// # Errors
+    /// A step of `ip`, `sysctl` or `ethtool` failed, with what it said.
+    pub fn new(links: Links, interrupt: &Interrupt) -> anyhow::Result<Self> {
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir()
+            .context("no temporary directory; make room or set TMPDIR")?;
+        let net = Self { dir, prefix, interrupt: interrupt.clone(), links };
+        net.connect()?;
+        Ok(net)
+    }
+
+    fn connect(&self) -> anyhow::Result<()> {
+        let Links { ends, mtu, offloads, line, congestion } = self.links;
+        let between: &[Pair] = if line { &BY_LINE } else { &BETWEEN };
+        let pairs = [&SITES, between].concat();
+        let congestion = format!("net.ipv4.tcp_congestion_control={congestion}");
+        for place in &Place::ALL[..if line { 5 } else { 4 }] {
+            run("ip", &["netns", "add", &self.namespace(*place)])?;
+            self.ip(*place, &["link", "set", "lo", "up"])?;
+            // Thousands of connections a second between two addresses use up what there is of
+            // ports until TIME_WAIT ends. Windows must hold what a long line does.
+            let mut sysctl = vec!["sysctl", "-q", "-w"];
+            sysctl.extend([
+                "net.ipv4.ip_local_port_range=1024 65535",
+                "net.ipv4.tcp_tw_reuse=1",
+                "net.ipv4.tcp_rmem=4096 131072 33554432",
+                "net.ipv4.tcp_wmem=4096 65536 33554432",
+                &congestion,
+            ]);
+            self.run_in(*place, &sysctl)?;
+        }
+        for [(left, a), (right, b)] in &pairs {
+            let (left, right) = (self.namespace(*left), self.namespace(*right));
+            let pair = ["link", "add", a, "netns", &left, "type", "veth", "peer", "name", b];
+            run("ip", &[&pair[..], &["netns", &right]].concat())?;
+        }
+        let mtu = mtu.to_string();
+        for (place, interface) in pairs.into_iter().flatten() {
+            let key = format!("net.ipv6.conf.{interface}.disable_ipv6=1");
+            self.run_in(place, &["sysctl", "-q", "-w", &key])?;
+            let mut off = vec![];
+            if !offloads {
+                off.extend(["tso", "off", "gso", "off", "gro", "off"]);
+            }
+            if ends == Ends::Dpdk || (line && ["wan0", "left", "right"].contains(&interface)) {
+                off.extend(["tx", "off"]);
+            }
+            if !off.is_empty() {
+                self.run_in(place, &[&["ethtool", "-K", interface][..], &off].concat())?;
+            }
+            self.ip(place, &["link", "set", interface, "mtu", &mtu, "up"])?;
+        }
+        self.ip(Place::Client, &["addr", "add", "10.1.0.2/24", "dev", "eth0"])?;
+        self.ip(Place::Server, &["addr", "add", "10.2.0.2/24", "dev", "eth0"])?;
+        if ends == Ends::Kernel {
+            for (place, interface, address) in KERNEL_ENDS {
+                self.ip(place, &["addr", "add", address, "dev", interface])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn links(&self) -> Links {
+        self.links
+    }
+
+    /// Lets the kernel forward between client and server; needs [`Ends::Kernel`].
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub fn forward(&self) -> anyhow::Result<()> {
+        for (place, to, via) in [
+            (Place::Client, "10.2.0.0/24", "10.1.0.1"),
+            (Place::A, "10.2.0.0/24", "192.0.2.2"),
+            (Place::B, "10.1.0.0/24", "192.0.2.1"),
+            (Place::Server, "10.1.0.0/24", "10.2.0.1"),
+        ] {
+            self.ip(place, &["route", "add", to, "via", via])?;
+        }
+        for place in [Place::A, Place::B] {
+            self.run_in(place, &["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])?;
+        }
+        Ok(())
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn namespace(&self, place: Place) -> String {
+        format!("{}{}", self.prefix, place.suffix())
+    }
+
+    /// Runs `ip` in the namespace; stdout.
+    ///
+    /// # Errors
+    /// It failed, with what it said.
+    pub fn ip(&self, place: Place, args: &[&str]) -> anyhow::Result<String> {
+        run("ip", &[&["-n", &self.namespace(place)][..], args].concat())
+    }
+
+    /// Runs a short command in the namespace; stdout.
+    ///
+    /// # Errors
+    /// It failed, with what it said.
+    pub fn run_in(&self, place: Place, command: &[&str]) -> anyhow::Result<String> {
+        run("ip", &[&["netns", "exec", &self.namespace(place)][..], command].concat())
+    }
+
+    /// Starts a process in the namespace on one CPU; its output is in `NAME.log`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn spawn(
+        &self,
+        name: &str,
+        place: Place,
+        cpu: u16,
+        command: &[&str],
+    ) -> anyhow::Result<Process> {
+        self.interrupt.check()?;
+        let files = open_files_limit()?;
+        let log = self.dir().join(format!("{name}.log"));
+        let file = File::create(&log).with_context(|| log.display().to_string())?;
+        // Each program replaces the one before, so that the child is the command itself; and the
+        // kernel kills it should this process die without cleaning up.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace(place)])
+            .args(["prlimit", &format!("--nofile={files}:{files}")])
+            .args(["taskset", "-c", &cpu.to_string()])
+            .args(command)
+            .env_remove("RUST_LOG")
+            // Ctrl-C is for this process, which then ends its children in order.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("log file")?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("{name} does not start"))?;
+        Ok(Process::new(name, child, log, self.interrupt.clone()))
+    }
+
+    /// Runs to the end and expects success; its output.
+    ///
+    /// # Errors
+    /// It failed or took longer than `within`, with the end of its output.
+    pub fn output(
+        &self,
+        name: &str,
+        place: Place,
+        cpu: u16,
+        command: &[&str],
+        within: Duration,
+    ) -> anyhow::Result<String> {
+        let mut process = self.spawn(name, place, cpu, command)?;
+        let status = process.wait(within)?;
+        ensure!(status.success(), "{name} ended with {status}:\n{}", process.last_lines());
+        Ok(process.text())
+    }
+
+    /// Sleeps, unless interrupted.
+    ///
+    /// # Errors
+    /// Interrupted.
+    pub fn pause(&self, time: Duration) -> anyhow::Result<()> {
+        thread::sleep(time);
+        self.interrupt.check()
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for place in Place::ALL {
+            let name = self.namespace(place);
+            if !Path::new("/run/netns").join(&name).exists() {
+                continue;
+            }
+            let pids = run("ip", &["netns", "pids", &name]).unwrap_or_default();
+            for pid in pids.split_whitespace() {
+                // Gone since: as well.
+                let _ = run("kill", &["-KILL", pid]);
+            }
+            if let Err(error) = run("ip", &["netns", "del", &name]) {
+                eprintln!("clgw-bench: namespace {name} is left: {error:#}");
+            }
+        }
+    }
+}

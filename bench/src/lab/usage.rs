@@ -1,0 +1,123 @@
+//! What processes and CPUs have used, from /proc.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+/// USER_HZ: the unit of CPU times in /proc (proc_pid_stat(5)), 100 on all 64-bit machines DPDK
+/// runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The process and those that it started (proc_pid_children(5)).
+fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = family.get(next) {
+        let file = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(file).unwrap_or_default();
+        family.extend(children.split_whitespace().filter_map(|n| n.parse::<u32>().ok()));
+        next += 1;
+    }
+    family
+}
+
+/// CPU seconds of a process and its children so far, user and system (proc_pid_stat(5)).
+///
+/// # Errors
+/// It has ended.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let of = |pid| {
+        let file = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&file).with_context(|| format!("{file}: it has ended"))?;
+        process_seconds(&stat).with_context(|| format!("{file}: no CPU times in {stat:?}"))
+    };
+    family(pid).into_iter().map(of).sum()
+}
+
+/// utime + stime; the name in front of them may hold blanks and parentheses.
+fn process_seconds(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    // The state is field 3; utime and stime are 14 and 15.
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    let (user, system) = (times.next()?.ok()?, times.next()?.ok()?);
+    Some((user + system) as f64 / TICKS_PER_SECOND)
+}
+
+/// Seconds in which a CPU was not idle, interrupts included and time stolen from the machine not.
+///
+/// # Errors
+/// There is no such CPU.
+pub fn busy_seconds(cpu: u16) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    core_seconds(&stat, cpu).with_context(|| format!("/proc/stat has no cpu{cpu}"))
+}
+
+/// user, nice, system, (idle, iowait), irq, softirq (proc_stat(5)).
+fn core_seconds(stat: &str, cpu: u16) -> Option<f64> {
+    let name = format!("cpu{cpu} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
+    let times: Vec<u64> = line.split_whitespace().map_while(|n| n.parse().ok()).collect();
+    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|n| times.get(*n)).sum();
+    Some(ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Bytes of memory of a process and its children: their share of what is in memory, and huge pages
+/// of their own.
+///
+/// # Errors
+/// It has ended.
+pub fn memory(pid: u32) -> anyhow::Result<u64> {
+    let of = |pid| {
+        let file = format!("/proc/{pid}/smaps_rollup");
+        let text = fs::read_to_string(&file).with_context(|| format!("{file}: it has ended"))?;
+        rollup(&text).with_context(|| format!("{file}: no Pss in it"))
+    };
+    family(pid).into_iter().map(of).sum()
+}
+
+fn rollup(text: &str) -> Option<u64> {
+    let kib = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some((kib("Pss:")? + kib("Private_Hugetlb:").unwrap_or(0)) * 1024)
+}
+
+/// How many files a process of this user may have open, at the most.
+///
+/// # Errors
+/// /proc does not say.
+pub fn open_files_limit() -> anyhow::Result<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").context("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    // Soft limit, hard limit, unit.
+    let hard = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
+    hard.context("/proc/self/limits has no line for open files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_times_behind_any_name() {
+        let stat = "77 (a) b (c) S 1 77 77 0 -1 4194560 9 0 0 0 150 25 7 8 20 0 1 0 5 6 7";
+        assert_eq!(process_seconds(stat), Some(1.75));
+        assert_eq!(process_seconds("77 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_cpu_is_busy_when_it_is_not_idle() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 10 50 7000 30 20 40 5 0 0\ncpu1 1 1 1 1 1 1 1\n";
+        assert_eq!(core_seconds(stat, 0), Some(2.2));
+        assert_eq!(core_seconds(stat, 2), None);
+    }
+
+    #[test]
+    fn memory_counts_huge_pages() {
+        let text = "0-1 ---p [rollup]\nRss: 10 kB\nPss:   7 kB\nPrivate_Hugetlb:  2048 kB\n";
+        assert_eq!(rollup(text), Some(2_055 * 1024));
+        assert_eq!(rollup("Rss: 1 kB\n"), None);
+    }
+}

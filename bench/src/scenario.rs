@@ -1,0 +1,92 @@
+//! What a scenario is: it says how long it takes, and adds what it measures to a report.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::environment::Environment;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::report::Report;
+
+/// What all scenarios of a run share.
+#[derive(Debug)]
+pub struct Bench {
+    pub report: Report,
+    pub progress: Progress,
+    pub interrupt: Interrupt,
+    /// CPU of the in-memory scenarios; `None` = the last one.
+    pub cpu: Option<u16>,
+}
+
+pub trait Scenario {
+    fn name(&self) -> &'static str;
+
+    /// How long the run takes when all is well, for the time left. It is the sum of what `run`
+    /// tells [`Bench::step`].
+    fn estimate(&self) -> Duration;
+
+    /// Within a minute or so, at the price of precision.
+    fn shorten(&mut self);
+
+    /// # Errors
+    /// Something needed is missing, or what was measured is not what was asked for.
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()>;
+}
+
+impl Bench {
+    /// # Errors
+    /// Signals cannot be handled.
+    pub fn new(cpu: Option<u16>) -> anyhow::Result<Self> {
+        Ok(Self {
+            report: Report::new(Environment::capture()),
+            progress: Progress::default(),
+            interrupt: Interrupt::install()?,
+            cpu,
+        })
+    }
+
+    /// Runs the scenarios in turn, each measured with what the ones before left in the report.
+    ///
+    /// # Errors
+    /// All failures of scenarios, after the last one has run; at once when interrupted.
+    pub fn run(&mut self, scenarios: &[Box<dyn Scenario>]) -> anyhow::Result<()> {
+        self.progress.start(scenarios.iter().map(|s| s.estimate()).sum());
+        let mut failures = Vec::new();
+        for scenario in scenarios {
+            let result = scenario.run(self).with_context(|| scenario.name().to_owned());
+            self.interrupt.check()?;
+            if let Err(error) = result {
+                self.progress.say(&format!("failed: {error:#}"));
+                failures.push(format!("{error:#}"));
+            }
+        }
+        self.progress.finish();
+        match failures.as_slice() {
+            [] => Ok(()),
+            [one] => anyhow::bail!("{one}"),
+            many => anyhow::bail!("{} scenarios failed:\n{}", many.len(), many.join("\n")),
+        }
+    }
+
+    /// The step before this one is done, and this one begins.
+    ///
+    /// # Errors
+    /// The user wants it to end.
+    pub fn step(&mut self, label: &str, expected: Duration) -> anyhow::Result<()> {
+        self.interrupt.check()?;
+        self.progress.step(label, expected);
+        Ok(())
+    }
+
+    /// Binds this thread to the CPU of the in-memory scenarios, and says so in the report.
+    ///
+    /// # Errors
+    /// There is no such CPU.
+    pub fn pin(&mut self, scenario: &'static str) -> anyhow::Result<()> {
+        let cpu = self.cpu.unwrap_or_else(|| Environment::cpus().saturating_sub(1));
+        dpdk_bindings::pin_current_thread(cpu).context("--cpu")?;
+        self.report.pinning(scenario, format!("one thread on CPU {cpu}"));
+        Ok(())
+    }
+}

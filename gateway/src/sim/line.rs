@@ -1,0 +1,279 @@
+//! A long line between two network interfaces of the kernel: delay, rate, loss, late frames. Not
+//! every kernel has netem, and this one loses the same frames for everybody who is measured on
+//! it. A process of its own on DPDK, with one af_packet port to either side.
+//!
+//! Interfaces must hand on whole frames: segmentation, receive coalescing and checksum offload
+//! off at the other ends.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use dpdk_bindings::{
+    BURST_MAX, Device, DpdkError, Eal, EalConfig, HugePages, LogLevel, Mbuf, MbufPool, PoolConfig,
+    PortConfig, RxQueue, TxQueue,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Shorter than any delay that matters.
+const NAP: Duration = Duration::from_micros(50);
+/// How often the line says what it lost.
+const REPORT: Duration = Duration::from_secs(1);
+/// Frames on the line and in the queues in front of it, at most.
+const FRAMES: u32 = 32_767;
+/// Without huge pages each frame takes a page, and there are rings.
+const MEMORY_MIB: u32 = 192;
+
+/// What happens to frames, the same in both directions. Probabilities are per frame, 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub struct LineConfig {
+    /// From one end to the other.
+    pub delay: Duration,
+    /// Bits per second, Ethernet headers included; 0 = as fast as they come.
+    pub rate: u64,
+    /// A frame that would wait longer than this for its turn is lost: the queue's length at
+    /// `rate`.
+    pub queue: Duration,
+    pub loss: f64,
+    /// Frames that arrive `late_by` later than their neighbours, and so behind them.
+    pub late: f64,
+    pub late_by: Duration,
+    pub seed: u64,
+}
+
+impl LineConfig {
+    /// Nothing but delay.
+    pub fn of_delay(delay: Duration) -> Self {
+        Self {
+            delay,
+            rate: 0,
+            queue: Duration::ZERO,
+            loss: 0.0,
+            late: 0.0,
+            late_by: Duration::ZERO,
+            seed: 1,
+        }
+    }
+}
+
+/// What the line did in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Passed {
+    forwarded: u64,
+    lost: u64,
+    /// The queue in front of the line was full.
+    overflowed: u64,
+    late: u64,
+}
+
+/// One direction; generic over frames, so that it can be tested without ports.
+struct Direction<F> {
+    config: LineConfig,
+    random: StdRng,
+    /// When the line has taken all that is in its queue.
+    free_at: Instant,
+    /// Frames under way and when each arrives, in that order; those in time and the late ones.
+    in_time: VecDeque<(Instant, F)>,
+    late: VecDeque<(Instant, F)>,
+    passed: Passed,
+}
+
+impl<F> Direction<F> {
+    fn new(config: LineConfig, now: Instant, number: u64) -> Self {
+        Self {
+            config,
+            random: StdRng::seed_from_u64(config.seed.wrapping_add(number)),
+            free_at: now,
+            in_time: VecDeque::new(),
+            late: VecDeque::new(),
+            passed: Passed::default(),
+        }
+    }
+
+    fn enter(&mut self, now: Instant, frame: F, bytes: usize) {
+        // Both are drawn for each frame, so that the sequence does not depend on the outcome.
+        let (lost, late) =
+            (self.random.random_bool(self.config.loss), self.random.random_bool(self.config.late));
+        let begins = self.free_at.max(now);
+        if self.config.rate > 0 && begins - now > self.config.queue {
+            self.passed.overflowed += 1;
+            return;
+        }
+        if let Some(nanos) = (bytes as u64 * 8 * 1_000_000_000).checked_div(self.config.rate) {
+            self.free_at = begins + Duration::from_nanos(nanos);
+        } else {
+            self.free_at = now;
+        }
+        if lost {
+            self.passed.lost += 1;
+            return;
+        }
+        self.passed.forwarded += 1;
+        let at = self.free_at + self.config.delay;
+        if late {
+            self.passed.late += 1;
+            self.late.push_back((at + self.config.late_by, frame));
+        } else {
+            self.in_time.push_back((at, frame));
+        }
+    }
+
+    fn leave(&mut self, now: Instant) -> Option<F> {
+        let first = |queue: &VecDeque<(Instant, F)>| queue.front().map(|(at, _)| *at);
+        let queue = match (first(&self.in_time), first(&self.late)) {
+            (Some(a), Some(b)) if b < a => &mut self.late,
+            (None, Some(_)) => &mut self.late,
+            _ => &mut self.in_time,
+        };
+        if queue.front()?.0 > now {
+            return None;
+        }
+        queue.pop_front().map(|(_, frame)| frame)
+    }
+}
+
+/// Forwards between the interfaces `left` and `right` until killed; says `listening` on stderr
+/// once it does.
+///
+/// # Errors
+/// The interfaces cannot be opened.
+pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError> {
+    let device = |n: u32, interface: &str| {
+        let ring = "blocksz=131072,framesz=2048,framecnt=4096";
+        Device::Vdev(format!("net_af_packet{n},iface={interface},{ring}"))
+    };
+    let eal = Eal::init(&EalConfig {
+        program: "line".into(),
+        huge: HugePages::None,
+        memory_mib: MEMORY_MIB,
+        log_level: LogLevel::Error,
+        devices: vec![device(0, left), device(1, right)],
+        ..EalConfig::default()
+    })?;
+    let _lcore = eal.register_thread()?;
+    let pool = MbufPool::new(&eal, "line", PoolConfig { count: FRAMES, ..PoolConfig::default() })?;
+    let start = |name: &str| {
+        let config = PortConfig { promiscuous: true, ..PortConfig::default() };
+        let port = eal.port_by_name(name)?.configure(config, std::slice::from_ref(&pool))?;
+        port.start()
+    };
+    let (_left, left_queues) = start("net_af_packet0")?;
+    let (_right, right_queues) = start("net_af_packet1")?;
+    let mut ways: Vec<Way> = Vec::new();
+    let now = Instant::now();
+    for ((left_rx, left_tx), (right_rx, right_tx)) in left_queues.into_iter().zip(right_queues) {
+        for (n, (rx, tx)) in [(0, (left_rx, right_tx)), (1, (right_rx, left_tx))] {
+            let direction = Direction::new(config, now, n);
+            ways.push(Way { rx, tx, direction, arrived: VecDeque::new() });
+        }
+    }
+    eprintln!("listening");
+
+    let mut report = Instant::now() + REPORT;
+    let mut burst = ArrayVec::<Mbuf, BURST_MAX>::new();
+    loop {
+        let now = Instant::now();
+        let mut busy = false;
+        for way in &mut ways {
+            way.rx.burst(&mut burst);
+            busy |= !burst.is_empty();
+            for mbuf in burst.drain(..) {
+                let bytes = mbuf.data().len();
+                way.direction.enter(now, mbuf, bytes);
+            }
+            while let Some(mbuf) = way.direction.leave(now) {
+                way.arrived.push_back(mbuf);
+            }
+            way.tx.burst(&mut way.arrived);
+        }
+        if now > report {
+            report = now + REPORT;
+            let sum = |of: fn(&Passed) -> u64| -> u64 {
+                ways.iter().map(|way| of(&way.direction.passed)).sum()
+            };
+            let lost = sum(|p| p.lost);
+            let all = lost + sum(|p| p.forwarded) + sum(|p| p.overflowed);
+            let (late, overflowed) = (sum(|p| p.late), sum(|p| p.overflowed));
+            eprintln!("lost {lost} of {all} frames, {late} late, {overflowed} overflowed");
+        }
+        if !busy {
+            thread::sleep(NAP);
+        }
+    }
+}
+
+struct Way {
+    rx: RxQueue,
+    tx: TxQueue,
+    direction: Direction<Mbuf>,
+    arrived: VecDeque<Mbuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Frames as they leave, with the millisecond at which they do.
+    fn drain(direction: &mut Direction<u32>, start: Instant, millis: u32) -> Vec<(u32, u32)> {
+        let mut left = Vec::new();
+        for at in 0..=millis {
+            while let Some(frame) = direction.leave(start + MS * at) {
+                left.push((at, frame));
+            }
+        }
+        left
+    }
+
+    #[test]
+    fn the_rate_spaces_frames_and_the_queue_ends() {
+        let start = Instant::now();
+        // 1,000 bytes take a millisecond.
+        let config = LineConfig { rate: 8_000_000, queue: 3 * MS, ..LineConfig::of_delay(10 * MS) };
+        let mut direction = Direction::new(config, start, 0);
+        for n in 0..6 {
+            direction.enter(start, n, 1_000);
+        }
+        // The fifth would begin after 4 ms.
+        assert_eq!(drain(&mut direction, start, 100), [(11, 0), (12, 1), (13, 2), (14, 3)]);
+        assert_eq!(direction.passed, Passed { forwarded: 4, overflowed: 2, ..Passed::default() });
+        // Once it has emptied there is room again.
+        direction.enter(start + 50 * MS, 9, 1_000);
+        assert_eq!(drain(&mut direction, start, 100), [(61, 9)]);
+    }
+
+    #[test]
+    fn late_frames_arrive_behind_their_successors() {
+        let start = Instant::now();
+        let config = LineConfig { late: 1.0, late_by: 2 * MS, ..LineConfig::of_delay(MS) };
+        let mut direction = Direction::new(config, start, 0);
+        direction.enter(start, 0, 100);
+        direction.config.late = 0.0;
+        direction.enter(start, 1, 100);
+        direction.enter(start + 3 * MS, 2, 100);
+        assert_eq!(drain(&mut direction, start, 10), [(1, 1), (3, 0), (4, 2)]);
+    }
+
+    #[test]
+    fn loss_is_as_asked_for_and_the_same_for_the_same_seed() {
+        let start = Instant::now();
+        let lost = |seed| {
+            let config = LineConfig { loss: 0.01, seed, ..LineConfig::of_delay(MS) };
+            let mut direction = Direction::new(config, start, 0);
+            for n in 0..100_000_u32 {
+                direction.enter(start, n, 100);
+            }
+            assert_eq!(direction.passed.lost + direction.passed.forwarded, 100_000);
+            drain(&mut direction, start, 1).iter().map(|(_, n)| u64::from(*n)).sum::<u64>()
+        };
+        assert_eq!(lost(1), lost(1));
+        assert_ne!(lost(1), lost(2));
+        let config = LineConfig { loss: 0.01, ..LineConfig::of_delay(MS) };
+        let mut direction = Direction::new(config, start, 0);
+        (0..100_000_u32).for_each(|n| direction.enter(start, n, 100));
+        assert!((800..1_200).contains(&direction.passed.lost), "{:?}", direction.passed);
+    }
+}
