@@ -242,7 +242,7 @@ impl Chain {
     /// `to` is not an address.
     pub fn connect(&mut self, to: &str, app: Box<dyn App>) -> anyhow::Result<usize> {
         let to: SocketAddr = to.parse().with_context(|| format!("address {to:?}"))?;
-        Ok(self.client.connect(self.now, None, to, app))
+        Ok(self.client.connect(self.now, None, to, app)?)
     }
 
     /// One turn of every member, in the order of the upload.

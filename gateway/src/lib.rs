@@ -1,8 +1,8 @@
 //! ClusterLink gateway: one peer of a fabric on poll-mode cores.
 //!
 //! Layers, each depending only on those to its right (a test holds it to that):
-//! cli > sim > control > lifecycle > worker > relay > tunnel > tls, tcp > flow > net > config >
-//! fabric > port > telemetry > limits, time.
+//! cli > sim > host > control > lifecycle > worker > relay > tunnel > tls, tcp > flow > net >
+//! config > fabric > port > telemetry > limits, time.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod fabric;
 pub mod flow;
+pub mod host;
 pub mod lifecycle;
 pub mod limits;
 pub mod net;

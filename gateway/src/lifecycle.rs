@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::time::{Duration, Instant};
@@ -81,7 +81,7 @@ pub enum Level {
     Now = 2,
 }
 
-/// Requests from outside: to end, to reload. Clones are handles on the same requests.
+/// Requests from outside: to end, to reload, to log counters. Clones are handles on the same requests.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     shared: Arc<Requests>,
@@ -91,6 +91,7 @@ pub struct Shutdown {
 struct Requests {
     level: AtomicU8,
     reloads: AtomicU64,
+    stats: AtomicU64,
     /// Counts requests, so that a waiter cannot miss one that came before it slept.
     changes: Mutex<u64>,
     changed: Condvar,
@@ -137,6 +138,17 @@ impl Shutdown {
     /// that came together as one.
     pub fn reloads(&self) -> u64 {
         self.shared.reloads.load(Ordering::Acquire)
+    }
+
+    /// Asks for the counters to be logged.
+    pub fn request_stats(&self) {
+        self.shared.stats.fetch_add(1, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Logs of the counters asked for so far; to be read as [`Self::reloads`].
+    pub fn stats(&self) -> u64 {
+        self.shared.stats.load(Ordering::Acquire)
     }
 
     /// Requests of any kind so far, for [`Self::wait`].
@@ -191,13 +203,13 @@ pub struct SignalListener {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Makes SIGTERM and SIGINT drain (a second one ends at once) and SIGHUP reload, in a thread named
-/// `signals`.
+/// Makes SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reload and SIGUSR1 log
+/// the counters, in a thread named `signals`.
 ///
 /// # Errors
 /// The signal handlers or the thread could not be set up.
 pub fn listen(shutdown: &Shutdown) -> io::Result<SignalListener> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let handle = signals.handle();
     let shutdown = shutdown.clone();
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -207,6 +219,7 @@ pub fn listen(shutdown: &Shutdown) -> io::Result<SignalListener> {
                     tracing::info!("SIGHUP: reload requested");
                     shutdown.request_reload();
                 }
+                SIGUSR1 => shutdown.request_stats(),
                 _ => {
                     let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
                     match shutdown.escalate() {
@@ -326,6 +339,8 @@ mod tests {
         };
         raise(SIGHUP);
         assert_eq!((shutdown.level(), shutdown.reloads()), (Level::None, 1));
+        raise(SIGUSR1);
+        assert_eq!((shutdown.level(), shutdown.stats()), (Level::None, 1));
         raise(SIGTERM);
         assert_eq!(shutdown.level(), Level::Drain);
         raise(SIGINT);

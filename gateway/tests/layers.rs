@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["sim"],
+    &["host"],
     &["control"],
     &["lifecycle"],
     &["worker"],
@@ -83,8 +84,8 @@ fn only_the_tcp_door_names_the_engines_sockets() {
     sources(&src, &mut files);
     for file in files {
         let relative = file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
-        // The simulator's hosts are the independent peer.
-        if relative.starts_with("tcp") || relative.starts_with("sim") {
+        // The hosts of tests and measurements are the independent peer.
+        if relative.starts_with("tcp") || relative.starts_with("host") {
             continue;
         }
         let code = code(&file);

@@ -1,6 +1,9 @@
 //! The DPDK device behind a port.
 
 use std::fmt;
+use std::str::FromStr;
+
+use super::values;
 
 /// Bytes of an af_packet ring slot that are not the IP packet: the kernel's frame header and
 /// address (TPACKET_V2: 52 + 16 bytes, aligned to 16 = 80) with the Ethernet header at its end.
@@ -48,6 +51,21 @@ impl Device {
             None => AF_PACKET_FRAME,
         };
         Some(frame.saturating_sub(AF_PACKET_OVERHEAD))
+    }
+}
+
+/// The text is no device; what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseDeviceError(String);
+
+impl FromStr for Device {
+    type Err = ParseDeviceError;
+
+    /// As in gateway.yaml.
+    fn from_str(text: &str) -> Result<Self, ParseDeviceError> {
+        values::device(text)
+            .map_err(|refusal| ParseDeviceError(format!("{}; {}", refusal.message, refusal.hint)))
     }
 }
 

@@ -32,7 +32,7 @@ use clgw_policy::{Diagnostic, LocalPeer, Severity};
 use ipnet::IpNet;
 
 pub use crate::port::Side;
-pub use device::Device;
+pub use device::{Device, ParseDeviceError};
 pub use host::Host;
 pub use imports::{ImportPort, check_listeners};
 pub use objects::read_objects;

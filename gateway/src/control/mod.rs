@@ -19,8 +19,8 @@ use clgw_policy::Diagnostic;
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub use generation::{Generations, Resolver, SystemResolver};
-pub use launch::LaunchError;
 pub(crate) use launch::stack_config;
+pub use launch::{LaunchError, data_room, mbufs_per_port, start_eal};
 pub use material::{Material, check_together, identity, load, objects};
 
 use self::journal::Journal;
@@ -156,7 +156,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
     );
 
     let mut seen = 0;
-    let mut reloads = 0;
+    let (mut reloads, mut stats) = (0, 0);
     let mut drain: Option<Drain> = None;
     loop {
         seen = shutdown.wait(seen, TICK);
@@ -170,6 +170,10 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
         if shutdown.reloads() != reloads {
             reloads = shutdown.reloads();
             reload(&config, &mut generations, &snapshot, &mut journal);
+        }
+        if shutdown.stats() != stats {
+            stats = shutdown.stats();
+            log_stats(&published);
         }
         journal.forget();
         match (shutdown.level(), drain) {
@@ -276,6 +280,13 @@ fn register(eal: &dpdk_bindings::Eal, worker: usize) -> Option<dpdk_bindings::Th
     eal.register_thread()
         .inspect_err(|error| tracing::warn!(worker, %error, "worker is not an lcore"))
         .ok()
+}
+
+/// One event a worker: its counters as one JSON object, for programs that read the log.
+fn log_stats(published: &[Arc<Published>]) {
+    for (worker, counters) in published.iter().enumerate() {
+        tracing::info!(worker, counters = counters.load().to_json(), "stats");
+    }
 }
 
 fn log_counters(counters: &Counters) {

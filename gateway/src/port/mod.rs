@@ -10,8 +10,10 @@ use crate::limits::RX_BURST;
 pub mod dpdk;
 mod mac;
 pub mod sim;
+mod start;
 
 pub use mac::{MacAddr, ParseMacError};
+pub use start::{PortRequest, PortStartError, StartedPort, start};
 
 /// What is reached through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

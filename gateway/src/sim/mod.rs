@@ -17,10 +17,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 pub use gateway::{GatewaySetup, SimGateway};
-pub use host::{App, Host, HostSetup, SocketIo};
+pub use host::{Host, HostSetup};
 pub use pki::{Pki, SimTime};
 
 use self::gateway::tcp_key;
+pub use crate::host::{App, SocketIo};
 use crate::limits::{ETHERNET_HEADER, RX_BURST};
 use crate::port::Frame;
 use crate::port::sim::SimFrame;

@@ -114,6 +114,12 @@ impl Counters {
         CloseReason::ALL.iter().map(|r| (*r, self.closes(*r))).filter(|(_, n)| *n > 0)
     }
 
+    /// All plain counters as one JSON object of numbers. Time in nanoseconds, sizes in bytes.
+    pub fn to_json(&self) -> String {
+        let fields = self.fields().map(|(name, value)| format!("\"{name}\":{value}"));
+        format!("{{{}}}", fields.join(","))
+    }
+
     /// Adds another worker's counters.
     pub fn add(&mut self, other: &Self) {
         for (mine, (_, theirs)) in self.fields_mut().into_iter().zip(other.fields()) {
@@ -170,6 +176,8 @@ mod tests {
         c.drop_frame(DropReason::TxQueueFull);
         c.close(CloseReason::EngineFault);
         c.close(CloseReason::Finished);
+        let json: serde_json::Value = serde_json::from_str(&c.to_json()).unwrap();
+        assert_eq!((json["rx_frames"].as_u64(), json["busy_nanos"].as_u64()), (Some(3), Some(0)));
         let published = Published::default();
         published.store(&c);
         assert_eq!(published.load(), c);

@@ -195,7 +195,7 @@ fn tunnels_are_not_taken_on_the_service_side() {
     let before = world.gateways[B].workers[0].connections();
     let now = world.now;
     let (app, watch) = Scripted::boxed(Script::new(0, 0));
-    world.hosts[SERVER].connect(now, None, "10.2.0.1:4443".parse().unwrap(), app);
+    world.hosts[SERVER].connect(now, None, "10.2.0.1:4443".parse().unwrap(), app).unwrap();
     run(&mut world, 5, |w| w.hosts[SERVER].connections() == 0);
     assert!(!watch.borrow().established);
     assert_eq!(world.gateways[B].workers[0].connections(), before);
@@ -332,7 +332,7 @@ fn an_answer_outlives_its_service() {
         app.send_gate = Some(gate.clone());
         let to = WEB.parse().unwrap();
         let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
-        let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app));
+        let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app)).unwrap();
         run(&mut world, 30, |_| served.borrow().first().is_some_and(|w| w.borrow().closed_own));
         gate.set(1);
         world.hosts[CLIENT].nudge(connection);
@@ -354,7 +354,7 @@ fn a_pause_before_the_last_bytes_loses_none() {
     app.gate = Some(gate.clone());
     let to = WEB.parse().unwrap();
     let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
-    let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app));
+    let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app)).unwrap();
     world.run_for(Duration::from_secs(40));
     assert_eq!(watch.borrow().received, 10_000);
     gate.set(u64::MAX);
@@ -375,7 +375,7 @@ fn timers_of_a_long_connection_do_not_pile_up() {
     app.send_gate = Some(gate.clone());
     let to = WEB.parse().unwrap();
     let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
-    let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app));
+    let connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app)).unwrap();
     for n in 1..=2_000 {
         gate.set(n * 10);
         world.hosts[CLIENT].nudge(connection);

@@ -98,7 +98,7 @@ fn open(world: &mut World, hold: bool) -> Request {
     let app = Asks { request: request.clone(), sent: false, established: false, closed: false };
     let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
     let to = WEB.parse().unwrap();
-    request.connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app));
+    request.connection = world.hosts[CLIENT].connect(now, Some(from), to, Box::new(app)).unwrap();
     request
 }
 
@@ -406,7 +406,7 @@ fn every_end_is_counted_off() {
         let at = Rc::new(Cell::new(false));
         let (now, from) = (world.now, "10.1.0.2".parse().unwrap());
         let app = Box::new(Leaves { at: Rc::clone(&at) });
-        let n = world.hosts[CLIENT].connect(now, Some(from), WEB.parse().unwrap(), app);
+        let n = world.hosts[CLIENT].connect(now, Some(from), WEB.parse().unwrap(), app).unwrap();
         move |world: &mut World| {
             at.set(true);
             world.hosts[CLIENT].nudge(n);

@@ -373,7 +373,7 @@ pub fn connect_from(world: &mut World, from: &str, to: &str, script: Script) -> 
     let from: IpAddr = from.parse().unwrap();
     let to: SocketAddr = to.parse().unwrap();
     let now = world.now;
-    world.hosts[CLIENT].connect(now, Some(from), to, app);
+    world.hosts[CLIENT].connect(now, Some(from), to, app).unwrap();
     watch
 }
 
