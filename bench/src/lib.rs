@@ -9,6 +9,7 @@ pub mod hop;
 pub mod interrupt;
 pub mod lab;
 pub mod progress;
+pub mod relay;
 pub mod report;
 pub mod scale;
 pub mod scenario;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Command, Parser, Subcommand};
 use clgw_bench::lab::ends;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{e2e, hop, scale};
+use clgw_bench::{e2e, hop, relay, scale};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -42,6 +42,9 @@ enum What {
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
     E2e(e2e::E2eArgs),
+    /// One end of the subject `relay`.
+    #[command(hide = true)]
+    Relay(relay::RelayArgs),
     /// Ends of short exchanges, in their namespaces.
     #[command(hide = true)]
     Ends(ends::EndsArgs),
@@ -67,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::Hop(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
+        What::Relay(args) => return relay::run(&args),
         What::Ends(args) => return ends::run(&args),
     };
     if cli.common.short {
