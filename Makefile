@@ -20,6 +20,7 @@ build: ## The gateway, optimised: target/release/clgw
 
 bench: ## The measurements of bench/README.md, about ten minutes (root)
 	@.ci/packages
+	@.ci/envoy
 	cargo build --locked --release -p clgw -p clgw-bench
 	target/release/clgw-bench hop
 	target/release/clgw-bench scale --connections 1,1000,20000
