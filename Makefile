@@ -18,13 +18,12 @@ build: ## The gateway, optimised: target/release/clgw
 	@.ci/packages
 	cargo build --locked --release -p clgw
 
-bench: ## The measurements of bench/README.md, about ten minutes (root)
+bench: ## The measurements of bench/README.md, about ten minutes, into OUT (target/bench) (root)
 	@.ci/packages
 	@.ci/envoy
 	cargo build --locked --release -p clgw -p clgw-bench
-	target/release/clgw-bench hop
-	target/release/clgw-bench scale --connections 1,1000,20000
-	target/release/clgw-bench e2e
+	target/release/clgw-bench all --out $(or $(OUT),target/bench)
+	@.ci/html-check $(or $(OUT),target/bench)/report.html
 
 bench-policy: ## What a policy decision costs: time, instructions, memory (six minutes)
 	@.ci/packages

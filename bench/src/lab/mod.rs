@@ -10,6 +10,7 @@ pub mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -74,6 +75,8 @@ pub struct Lab {
     pub interrupt: Interrupt,
     /// Of our own gateways.
     pub buffers: Buffers,
+    /// Started so far: each has a log of its own.
+    ends: AtomicUsize,
     /// The subject's that is being started.
     relay: Option<PathBuf>,
     #[allow(dead_code)]
@@ -124,6 +127,7 @@ impl Lab {
             cpus,
             interrupt: interrupt.clone(),
             buffers,
+            ends: AtomicUsize::new(0),
             relay: None,
             congestion_controls: CongestionControls::allow_all()?,
         })
@@ -176,10 +180,22 @@ impl Lab {
         Ok(line)
     }
 
+    /// The line between the sites, for [`Links::line`].
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn line(&self, net: &Net, options: &[&str]) -> anyhow::Result<Process> {
+        let command = [&[self.this.as_str(), "line"][..], options].concat();
+        let mut line = net.spawn("line", Place::Line, self.cpus.rest, &command)?;
+        line.wait_for(LISTENING, PATIENCE)?;
+        Ok(line)
+    }
+
     /// This program as an end of short exchanges.
     fn end(&self, net: &Net, place: Place, role: &[&str]) -> anyhow::Result<Process> {
         let command = [&[self.this.as_str(), "ends"][..], role].concat();
-        let name = format!("{}-{}", role[0], role[1].replace([':', '.'], "-"));
+        let number = self.ends.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", role[0]);
         net.spawn(&name, place, self.cpus.rest, &command)
     }
 

@@ -18,6 +18,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use super::process::{Process, run};
+use super::usage::open_files_limit;
 use crate::interrupt::Interrupt;
 
 /// Names of namespaces and directories begin with this and the process id.
@@ -246,12 +247,14 @@ impl Net {
         command: &[&str],
     ) -> anyhow::Result<Process> {
         self.interrupt.check()?;
+        let files = open_files_limit()?;
         let log = self.dir().join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| log.display().to_string())?;
         // Each program replaces the one before, so that the child is the command itself; and the
         // kernel kills it should this process die without cleaning up.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace(place)])
+            .args(["prlimit", &format!("--nofile={files}:{files}")])
             .args(["taskset", "-c", &cpu.to_string()])
             .args(command)
             .env_remove("RUST_LOG")

@@ -44,6 +44,17 @@ impl Subject {
         Self::Direct,
     ];
 
+    /// All that have gateways.
+    pub const RELAYS: [Self; 7] = [
+        Self::Clgw,
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Stunnel,
+        Self::Envoy,
+        Self::EnvoyCl,
+        Self::Relay,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Clgw => "clgw",
@@ -125,9 +136,8 @@ impl Subject {
         let line = text.lines().find(|line| words.iter().any(|word| line.contains(word)));
         let line = line.or_else(|| text.lines().next()).unwrap_or_default();
         let said = line.split(" - ").next().unwrap_or_default();
-        // Envoy begins with its own path.
-        let said = said.split_once("version: ").filter(|(path, _)| path.contains('/'));
-        let said = said.map_or(line.split(" - ").next().unwrap_or_default(), |(_, v)| v);
+        // Behind the name of the program, which may be a path.
+        let said = said.rsplit_once("version: ").map_or(said, |(_, said)| said);
         Ok(Some(said.trim().to_owned()))
     }
 

@@ -83,6 +83,18 @@ fn rollup(text: &str) -> Option<u64> {
     Some((kib("Pss:")? + kib("Private_Hugetlb:").unwrap_or(0)) * 1024)
 }
 
+/// How many files a process of this user may have open, at the most.
+///
+/// # Errors
+/// /proc does not say.
+pub fn open_files_limit() -> anyhow::Result<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").context("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    // Soft limit, hard limit, unit.
+    let hard = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
+    hard.context("/proc/self/limits has no line for open files")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,181 @@
+//! `memory`: what a connection that carries nothing costs a gateway, in memory and time.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Args;
+
+use crate::lab::ends::{HELD, HOLDING, LISTENING};
+use crate::lab::{
+    Buffers, HOLD_PORTS, Lab, LabArgs, Line, Links, Net, PATIENCE, Place, Process, Subject, usage,
+};
+use crate::scenario::{Bench, Scenario};
+
+/// What a relay of the kernel's may have open: two files a connection, of the usual limit of
+/// 20,000 for a process.
+const KERNEL_MOST: usize = 9_000;
+/// How long the connections idle while CPU time is taken.
+const IDLE: Duration = Duration::from_secs(2);
+/// After the last connection has come: buffers go back.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Opening connections, at the least.
+const OPENED_A_SECOND: usize = 150;
+
+#[derive(Clone, Debug, Args)]
+pub struct MemoryArgs {
+    #[command(flatten)]
+    pub lab: LabArgs,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::RELAYS)]
+    pub subjects: Vec<Subject>,
+    /// Open connections. Relays on the kernel's TCP are measured with 9,000 instead of more: two
+    /// files each, and the usual limit on open files.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 50_000])]
+    pub connections: Vec<usize>,
+}
+
+impl MemoryArgs {
+    /// As many as the subject can have.
+    fn counts(&self, subject: Subject) -> Vec<usize> {
+        let most = if subject == Subject::Clgw { usize::MAX } else { KERNEL_MOST };
+        let mut counts: Vec<usize> = self.connections.iter().map(|n| (*n).min(most)).collect();
+        counts.dedup();
+        counts
+    }
+}
+
+fn expected(connections: usize) -> Duration {
+    Duration::from_secs(5) + Duration::from_micros(900) * connections as u32
+}
+
+impl Scenario for MemoryArgs {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn estimate(&self) -> Duration {
+        self.subjects.iter().flat_map(|s| self.counts(*s)).map(expected).sum()
+    }
+
+    fn shorten(&mut self) {
+        self.connections.retain(|n| *n <= 1_000);
+    }
+
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        let mut lab = Lab::new(&self.lab, &self.subjects, Buffers::default(), &bench.interrupt)?;
+        lab.record("memory", &self.subjects, &mut bench.report)?;
+        let mut failures = Vec::new();
+        for &subject in &self.subjects {
+            for connections in self.counts(subject) {
+                let label = format!("memory: {subject}, {connections} connections");
+                bench.step(&label, expected(connections))?;
+                // Many connections need rings as small as they can be.
+                let small = Buffers { service_kib: Some(8), peer_kib: Some(32) };
+                let least = connections > KERNEL_MOST;
+                lab.buffers = if least { small } else { Buffers::default() };
+                if let Err(error) = measure(bench, &mut lab, subject, connections) {
+                    bench.interrupt.check()?;
+                    failures.push(format!("{subject}, {connections}: {error:#}"));
+                }
+            }
+        }
+        bench.report.note(format!(
+            "memory: what gateway A and B grew by (proportional set size, huge pages included), by \
+             connection; each connection has carried a byte there and back. Memory of the kernel's \
+             sockets is not in it, which favours relays on the kernel's TCP. CPU = share of a CPU \
+             while all are idle. A process may have {} files open here, so relays on the kernel's \
+             TCP are measured with {KERNEL_MOST} connections at most; clgw with more than that has \
+             the smallest buffers (8 and 32 KiB), else the defaults",
+            usage::open_files_limit()?,
+        ));
+        ensure!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+        Ok(())
+    }
+}
+
+fn measure(
+    bench: &mut Bench,
+    lab: &mut Lab,
+    subject: Subject,
+    connections: usize,
+) -> anyhow::Result<()> {
+    let links = Links {
+        ends: subject.ends(),
+        mtu: 1_500,
+        offloads: subject != Subject::Clgw,
+        line: false,
+        congestion: "cubic",
+    };
+    let net = Net::new(links, &lab.interrupt)?;
+    let line = lab.start(subject, net)?;
+    let held = hold(&line, connections);
+    if held.is_err() {
+        eprintln!("{}", line.gateways.logs());
+    }
+    let [memory, cpu] = held?;
+    let parameters =
+        [("connections", connections.to_string()), ("subject", subject.name().to_owned())];
+    for (n, [kib, busy]) in [["A", "A, CPU"], ["B", "B, CPU"]].into_iter().enumerate() {
+        let each = memory[n] / 1024.0 / connections as f64;
+        bench.report.add("memory", &parameters, kib, "KiB/connection", vec![each]);
+        bench.report.add("memory", &parameters, busy, "%", vec![cpu[n] * 100.0]);
+    }
+    line.stop()
+}
+
+/// Growth of memory, bytes, and share of a CPU, of gateways A and B.
+fn hold(line: &Line<'_>, connections: usize) -> anyhow::Result<[[f64; 2]; 2]> {
+    let mut servers = Vec::new();
+    for port in HOLD_PORTS {
+        let listen = format!("10.2.0.2:{port}");
+        // Half of the connections go to each port.
+        let processes = (connections / 2 / HELD + 1).to_string();
+        let role = ["hold-server", &listen, "--processes", &processes];
+        let mut server = line.end(Place::Server, &role)?;
+        server.wait_for(LISTENING, PATIENCE)?;
+        servers.push(server);
+    }
+    let before = line.memory()?;
+    let mut clients: Vec<Process> = Vec::new();
+    let mut left = connections;
+    let within = PATIENCE + Duration::from_secs((connections / OPENED_A_SECOND) as u64);
+    while left > 0 {
+        for port in HOLD_PORTS {
+            let count = left.min(HELD / 2).min(connections.div_ceil(2));
+            if count == 0 {
+                continue;
+            }
+            left -= count;
+            let to = format!("{}:{port}", line.subject.target());
+            let role = ["hold", &to, "--count", &count.to_string()];
+            let mut client = line.end(Place::Client, &role)?;
+            client.wait_for(HOLDING, within)?;
+            clients.push(client);
+        }
+    }
+    line.net.pause(SETTLE)?;
+    let (after, cpu) = (line.memory()?, line.cpu_seconds()?);
+    line.net.pause(IDLE)?;
+    let busy = line.cpu_seconds()?;
+    for process in servers.iter_mut().chain(&mut clients) {
+        ensure!(process.is_running(), "an end of the connections has ended");
+    }
+    let share = |n: usize| (busy[n] - cpu[n]) / IDLE.as_secs_f64();
+    let grown = |n: usize| (after[n] - before[n]).max(0.0);
+    Ok([[grown(0), grown(1)], [share(0), share(1)]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_of_the_kernel_hold_what_their_files_allow() {
+        let args = MemoryArgs {
+            lab: LabArgs { clgw: None },
+            subjects: Subject::RELAYS.to_vec(),
+            connections: vec![1_000, 50_000],
+        };
+        assert_eq!(args.counts(Subject::Clgw), [1_000, 50_000]);
+        assert_eq!(args.counts(Subject::Nginx), [1_000, KERNEL_MOST]);
+    }
+}

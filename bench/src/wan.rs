@@ -1,0 +1,331 @@
+//! `wan`: a long line between the gateways: goodput with loss and reordering, and what a new
+//! connection waits for.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use clgw::sim::line::{self, LineConfig};
+
+use crate::lab::{Buffers, Lab, LabArgs, Line, Links, Net, Subject};
+use crate::scenario::{Bench, Scenario};
+
+/// The line's rate, Mb/s: what one CPU carries for both hosts, a gateway and the line itself.
+const RATE_MBIT: u64 = 400;
+/// The queue in front of the line, ms.
+const QUEUE_MS: u64 = 50;
+/// How much later late frames arrive, ms.
+const LATE_MS: u64 = 2;
+/// The same frames are lost for every subject, as far as they send the same number.
+const SEED: u64 = 7;
+/// Each direction of a tunnel of ours holds what the longest line does at its rate.
+const BUFFERS: Buffers = Buffers { service_kib: Some(256), peer_kib: Some(8_192) };
+/// Round trip of the line on which new connections are timed, ms.
+const FIRST_BYTE_RTT: u64 = 50;
+/// Connections before those that count: tunnels and TLS sessions are there then.
+const WARM_UP: u64 = 4;
+/// Starting line, subject and servers, and ending them.
+const START: Duration = Duration::from_millis(3_500);
+
+#[derive(Clone, Debug, Args)]
+pub struct WanArgs {
+    #[command(flatten)]
+    pub lab: LabArgs,
+    /// Round trips of the line, ms; half of it in either direction.
+    #[arg(long, value_delimiter = ',', default_values_t = [5, 50, 150])]
+    pub rtt: Vec<u64>,
+    /// Frames lost, per cent; `reorder` = none is lost and one of 100 comes 2 ms late.
+    #[arg(long, value_delimiter = ',', default_values_t = Fault::DEFAULT)]
+    pub fault: Vec<Fault>,
+    /// Whose goodput is measured.
+    #[arg(long, value_enum, value_delimiter = ',',
+          default_values_t = [Subject::Clgw, Subject::Haproxy])]
+    pub subjects: Vec<Subject>,
+    /// Congestion controls of the kernel's TCP; the gateway has its own.
+    #[arg(long, value_enum, value_delimiter = ',',
+          default_values_t = [Congestion::Cubic, Congestion::Bbr])]
+    pub congestion: Vec<Congestion>,
+    /// Of each transfer, slow start included.
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Transfers of each kind, each on a line and with gateways started afresh.
+    #[arg(long, default_value_t = 1)]
+    pub repetitions: usize,
+    /// New connections that are timed, one after the other.
+    #[arg(long, default_value_t = 20)]
+    pub connections: u64,
+    /// Whose new connections are timed.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
+    pub first_byte: Vec<Subject>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Congestion {
+    Cubic,
+    Bbr,
+}
+
+impl Congestion {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
+}
+
+/// What goes wrong on the line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// Per cent of the frames.
+    Loss(f64),
+    Reorder,
+}
+
+impl Fault {
+    const DEFAULT: [Self; 4] = [Self::Loss(0.0), Self::Loss(0.1), Self::Loss(1.0), Self::Reorder];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loss(percent) => write!(f, "{percent}"),
+            Self::Reorder => f.write_str("reorder"),
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("reorder", _) => Ok(Self::Reorder),
+            (_, Ok(percent)) if (0.0..=100.0).contains(&percent) => Ok(Self::Loss(percent)),
+            _ => Err("a percentage of lost frames, or `reorder`".to_owned()),
+        }
+    }
+}
+
+/// The process between the sites.
+#[derive(Clone, Debug, Args)]
+pub struct LineArgs {
+    #[arg(long)]
+    rtt_ms: f64,
+    #[arg(long)]
+    loss_percent: f64,
+    #[arg(long)]
+    late_percent: f64,
+}
+
+impl LineArgs {
+    /// Runs until killed.
+    ///
+    /// # Errors
+    /// The interfaces `left` and `right` cannot be opened.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let config = LineConfig {
+            delay: Duration::from_secs_f64(self.rtt_ms / 2e3),
+            rate: RATE_MBIT * 1_000_000,
+            queue: Duration::from_millis(QUEUE_MS),
+            loss: self.loss_percent / 100.0,
+            late: self.late_percent / 100.0,
+            late_by: Duration::from_millis(LATE_MS),
+            seed: SEED,
+        };
+        line::run("left", "right", config).context("interfaces left and right")
+    }
+}
+
+/// Who carries, with which TCP of the kernel's.
+type Carrier = (Subject, Congestion);
+
+impl WanArgs {
+    fn carriers(&self) -> Vec<Carrier> {
+        let mut carriers = Vec::new();
+        for &subject in &self.subjects {
+            let first = self.congestion.first().copied().unwrap_or(Congestion::Cubic);
+            match subject {
+                Subject::Clgw => carriers.push((subject, first)),
+                _ => carriers.extend(self.congestion.iter().map(|c| (subject, *c))),
+            }
+        }
+        carriers
+    }
+
+    fn expected(&self) -> Duration {
+        START + Duration::from_secs(2 * self.seconds)
+    }
+
+    fn expected_first_byte(&self) -> Duration {
+        let each = Duration::from_millis(4 * FIRST_BYTE_RTT);
+        START + each * (WARM_UP + self.connections) as u32
+    }
+
+    fn transfers(&self, bench: &mut Bench, lab: &mut Lab) -> anyhow::Result<Vec<String>> {
+        let mut failures = Vec::new();
+        for &rtt in &self.rtt {
+            for &fault in &self.fault {
+                for carrier in self.carriers() {
+                    let (mut one, mut eight) = (Vec::new(), Vec::new());
+                    let (subject, congestion) = (carrier.0, tcp(carrier));
+                    let label = format!("{subject} ({congestion}), RTT {rtt} ms, {}", words(fault));
+                    for _ in 0..self.repetitions {
+                        bench.step(&format!("wan: {label}"), self.expected())?;
+                        let measured = on_line(lab, carrier, rtt, fault, |line| {
+                            one.push(line.iperf(1, self.seconds)?.gbps() * 1e3);
+                            eight.push(line.iperf(8, self.seconds)?.gbps() * 1e3);
+                            Ok(())
+                        });
+                        if let Err(error) = measured {
+                            bench.interrupt.check()?;
+                            failures.push(format!("{label}: {error:#}"));
+                        }
+                    }
+                    let parameters = [
+                        ("RTT, ms", rtt.to_string()),
+                        ("line", words(fault)),
+                        ("subject", subject.name().to_owned()),
+                        ("TCP", congestion.to_owned()),
+                    ];
+                    bench.report.add("wan", &parameters, "1 stream", "Mb/s", one);
+                    bench.report.add("wan", &parameters, "8 streams", "Mb/s", eight);
+                }
+            }
+        }
+        Ok(failures)
+    }
+
+    fn first_bytes(&self, bench: &mut Bench, lab: &mut Lab) -> anyhow::Result<Vec<String>> {
+        let mut failures = Vec::new();
+        for &subject in &self.first_byte {
+            let label = format!("wan: first byte of new connections, {subject}");
+            bench.step(&label, self.expected_first_byte())?;
+            let carrier = (subject, Congestion::Cubic);
+            let mut times = Vec::new();
+            let measured = on_line(lab, carrier, FIRST_BYTE_RTT, Fault::Loss(0.0), |line| {
+                line.connections_of(WARM_UP, 1)?;
+                times = line.connections_of(self.connections, 1)?.micros;
+                Ok(())
+            });
+            if let Err(error) = measured {
+                bench.interrupt.check()?;
+                failures.push(format!("{label}: {error:#}"));
+            }
+            let parameters = [("subject", subject.name().to_owned())];
+            let trips = times.iter().map(|us| us / 1e3 / FIRST_BYTE_RTT as f64).collect();
+            let millis = times.iter().map(|us| us / 1e3).collect();
+            let scenario = "wan, new connections";
+            bench.report.add(scenario, &parameters, "first byte", "round trips", trips);
+            bench.report.add(scenario, &parameters, "time", "ms", millis);
+        }
+        Ok(failures)
+    }
+}
+
+impl Scenario for WanArgs {
+    fn name(&self) -> &'static str {
+        "wan"
+    }
+
+    fn estimate(&self) -> Duration {
+        let transfers =
+            self.rtt.len() * self.fault.len() * self.carriers().len() * self.repetitions;
+        self.expected() * transfers as u32
+            + self.expected_first_byte() * self.first_byte.len() as u32
+    }
+
+    fn shorten(&mut self) {
+        self.rtt.retain(|ms| *ms == 50);
+        self.fault.retain(|fault| matches!(fault, Fault::Loss(p) if *p == 0.0 || *p == 1.0));
+        self.congestion.truncate(1);
+        self.seconds = self.seconds.min(3);
+        self.connections = self.connections.min(5);
+    }
+
+    fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+        let mut all = [&self.subjects[..], &self.first_byte].concat();
+        all.sort_unstable();
+        all.dedup();
+        let mut lab = Lab::new(&self.lab, &all, BUFFERS, &bench.interrupt)?;
+        lab.record("wan", &all, &mut bench.report)?;
+        let mut failures = self.transfers(bench, &mut lab)?;
+        failures.extend(self.first_bytes(bench, &mut lab)?);
+        bench.report.note(format!(
+            "wan: the line carries {RATE_MBIT} Mb/s in either direction, with a queue of {QUEUE_MS} \
+             ms in front; it is a process on DPDK, since not every kernel has netem, on the CPU of \
+             everything but gateway A. MTU 1500, no segmentation offload. Goodput of {} s with slow \
+             start, as received; TCP = congestion control of the kernel's ends, which for clgw is \
+             only between hosts and gateways. clgw has buffers of {} KiB a tunnel here",
+            self.seconds,
+            BUFFERS.peer_kib.unwrap_or_default(),
+        ));
+        bench.report.note(format!(
+            "wan: reorder = one frame of 100 arrives {LATE_MS} ms late. New connections: from \
+             connect to the first byte of the answer to a byte, on a line of {FIRST_BYTE_RTT} ms \
+             without loss, after {WARM_UP} others",
+        ));
+        ensure!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+        Ok(())
+    }
+}
+
+/// The congestion control between the sites.
+fn tcp((subject, congestion): Carrier) -> &'static str {
+    if subject == Subject::Clgw { "its own" } else { congestion.name() }
+}
+
+fn words(fault: Fault) -> String {
+    match fault {
+        Fault::Loss(percent) => format!("{percent} % lost"),
+        Fault::Reorder => "reorder".to_owned(),
+    }
+}
+
+/// Starts a line and a subject, measures, and ends both.
+fn on_line(
+    lab: &mut Lab,
+    (subject, congestion): Carrier,
+    rtt: u64,
+    fault: Fault,
+    measure: impl FnOnce(&Line<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let links = Links {
+        ends: subject.ends(),
+        mtu: 1_500,
+        offloads: false,
+        line: true,
+        congestion: congestion.name(),
+    };
+    let net = Net::new(links, &lab.interrupt)?;
+    let (loss, late) = match fault {
+        Fault::Loss(percent) => (percent, 0.0),
+        Fault::Reorder => (0.0, 1.0),
+    };
+    let (rtt, loss, late) = (rtt.to_string(), loss.to_string(), late.to_string());
+    let between = ["--rtt-ms", &rtt, "--loss-percent", &loss, "--late-percent", &late];
+    let line_process = lab.line(&net, &between)?;
+    let line = lab.start(subject, net)?;
+    let measured = measure(&line);
+    if measured.is_err() {
+        eprintln!("{}\n{}", line.gateways.logs(), line_process.last_lines());
+    }
+    measured.and(line.stop())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read_as_they_are_written() {
+        for fault in Fault::DEFAULT {
+            assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+        for wrong in ["", "-1", "101", "many"] {
+            assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
+        }
+    }
+}
