@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone prints it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build bench bench-policy soak fuzz miri deny packages clean
+.PHONY: help demo test check build bench bench-policy counts soak fuzz miri deny packages clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,11 @@ bench: ## The measurements of bench/README.md, about ten minutes, into OUT (targ
 bench-policy: ## What a policy decision costs: time, instructions, memory (six minutes)
 	@.ci/packages
 	cargo bench --locked -p clgw-bench --bench policy
-	@.ci/counts
+	@.ci/counts '*decide*'
+
+counts: ## Instructions of the gateway's steps, against the baseline; UPDATE=1 writes a new one
+	@.ci/packages
+	@.ci/counts $(if $(UPDATE),--update)
 
 soak: ## Simulated sites on bad wires, SEEDS of them (default 300); `make test` runs a few
 	CLGW_SEEDS=$${SEEDS:-300} cargo test --locked --release -p clgw --test sim -- --nocapture wire wan

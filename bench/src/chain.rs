@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clgw::net::{MacAddr, Route};
-use clgw::port::sim::SimFrame;
+use clgw::port::sim::{SimFrame, SimPort};
 use clgw::port::{RxChecksum, RxMeta};
 use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway};
 use clgw::telemetry::Counters;
 use clgw::time::Instant;
+use clgw::tls::{Inline, Suite};
+use clgw::worker::{Turn, Worker};
 
 use crate::tsc::cycles;
 
@@ -25,18 +27,29 @@ const ROUND: Duration = Duration::from_micros(20);
 const SERVICE: usize = 0;
 const PEER: usize = 1;
 
-/// Imports and their exports. Two, and two addresses of gateway B, since the ports of one
-/// address pair end below 50,000 connections.
-pub const IMPORTS: [(&str, u16); 2] = [("10.1.0.80:80", 8080), ("10.1.0.81:80", 8081)];
+/// Imports and the ports of their exports. Three of them, and three addresses of gateway B, since
+/// a gateway has 49,152 source ports for each address and port it connects to.
+pub const IMPORTS: [(&str, u16); 3] =
+    [("10.1.0.80:80", 8080), ("10.1.0.81:80", 8081), ("10.1.0.82:80", 8082)];
+/// The client changes to its next address after this many connections: a host of the simulation
+/// has 55,536 source ports.
+const CONNECTIONS_PER_CLIENT: usize = 50_000;
+const CLIENTS: [&str; 3] = ["10.1.0.2", "10.1.0.3", "10.1.0.4"];
+/// Connections that are surely possible at the same time. Not three times 49,152: a few tunnels
+/// are idle, and the three are not chosen in turn.
+pub const MAX_CONNECTIONS: usize = 120_000;
 
 const CONFIG_A: &str = "
 peer: { name: site-a }
 tls: { ca: ca, cert: cert, key: key }
 workers: { cpus: [0] }
 ports:
-  - { name: svc, device: net_ring0, side: service, mtu: MTU, addresses: [10.1.0.1/16] }
-  - { name: wan, device: net_ring1, side: peer, mtu: MTU, addresses: [192.0.2.1/24] }
-vips: [{ import: shop/one, address: 10.1.0.80 }, { import: shop/two, address: 10.1.0.81 }]
+  - { name: svc, device: net_ring0, side: service, addresses: [10.1.0.1/16] }
+  - { name: wan, device: net_ring1, side: peer, addresses: [192.0.2.1/24] }
+vips:
+  - { import: shop/one, address: 10.1.0.80 }
+  - { import: shop/two, address: 10.1.0.81 }
+  - { import: shop/three, address: 10.1.0.82 }
 buffers: { service_kib: SERVICE_KIB, peer_kib: PEER_KIB }
 ";
 
@@ -45,8 +58,9 @@ peer: { name: site-b }
 tls: { ca: ca, cert: cert, key: key }
 workers: { cpus: [0] }
 ports:
-  - { name: svc, device: net_ring0, side: service, mtu: MTU, addresses: [10.2.0.1/16] }
-  - { name: wan, device: net_ring1, side: peer, mtu: MTU, addresses: [192.0.2.2/24, 192.0.2.3/24] }
+  - { name: svc, device: net_ring0, side: service, addresses: [10.2.0.1/16] }
+  - { name: wan, device: net_ring1, side: peer,
+      addresses: [192.0.2.2/24, 192.0.2.3/24, 192.0.2.4/24] }
 buffers: { service_kib: SERVICE_KIB, peer_kib: PEER_KIB }
 ";
 
@@ -54,7 +68,11 @@ const OBJECTS_A: &str = "
 apiVersion: clusterlink.net/v1alpha1
 kind: Peer
 metadata: { name: site-b, namespace: clusterlink-system }
-spec: { gateways: [{ host: 192.0.2.2, port: 4443 }, { host: 192.0.2.3, port: 4443 }] }
+spec:
+  gateways:
+    - { host: 192.0.2.2, port: 4443 }
+    - { host: 192.0.2.3, port: 4443 }
+    - { host: 192.0.2.4, port: 4443 }
 ---
 apiVersion: clusterlink.net/v1alpha1
 kind: Import
@@ -67,9 +85,14 @@ metadata: { name: two, namespace: shop }
 spec: { port: 80, sources: [{ peer: site-b, exportName: two, exportNamespace: shop }] }
 ---
 apiVersion: clusterlink.net/v1alpha1
+kind: Import
+metadata: { name: three, namespace: shop }
+spec: { port: 80, sources: [{ peer: site-b, exportName: three, exportNamespace: shop }] }
+---
+apiVersion: clusterlink.net/v1alpha1
 kind: Workload
 metadata: { name: front, namespace: shop, labels: { app: front } }
-spec: { addresses: [10.1.0.2] }
+spec: { addresses: [10.1.0.2, 10.1.0.3, 10.1.0.4] }
 ---
 apiVersion: clusterlink.net/v1alpha1
 kind: AccessPolicy
@@ -92,6 +115,11 @@ metadata: { name: two, namespace: shop }
 spec: { host: 10.2.0.2, port: 8081 }
 ---
 apiVersion: clusterlink.net/v1alpha1
+kind: Export
+metadata: { name: three, namespace: shop }
+spec: { host: 10.2.0.2, port: 8082 }
+---
+apiVersion: clusterlink.net/v1alpha1
 kind: AccessPolicy
 metadata: { name: allow-a, namespace: shop }
 spec:
@@ -102,7 +130,10 @@ spec:
 
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
+    /// Of all links, bytes; 65,535 for segments that devices cut and merge.
     pub mtu: usize,
+    /// The only one both gateways know.
+    pub suite: Suite,
     /// The ports compute and verify checksums, for free.
     pub checksum_offload: bool,
     pub service_kib: usize,
@@ -127,6 +158,17 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cycles: self.cycles + other.cycles,
+            turns: self.turns + other.turns,
+            empty: self.empty + other.empty,
+            rx_frames: self.rx_frames + other.rx_frames,
+            tx_frames: self.tx_frames + other.tx_frames,
+        }
+    }
+
     /// What happened since `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -139,9 +181,12 @@ impl Meter {
     }
 }
 
+pub type SimWorker = Worker<SimPort, Inline>;
+
 #[derive(Debug)]
 struct Station {
     gateway: SimGateway,
+    poll: fn(&mut SimWorker, Instant) -> Turn,
     offload: bool,
     cycles: u64,
     turns: u64,
@@ -153,7 +198,7 @@ impl Station {
     fn turn(&mut self, now: Instant) -> (bool, Option<Instant>) {
         let Some(worker) = self.gateway.workers.first_mut() else { return (false, None) };
         let from = cycles();
-        let turn = worker.poll(now);
+        let turn = (self.poll)(worker, now);
         let spent = cycles() - from;
         if turn.busy {
             self.cycles += spent;
@@ -194,6 +239,8 @@ pub struct Chain {
     pub now: Instant,
     pub client: Host,
     pub server: Host,
+    /// Connections that the client has begun.
+    connected: usize,
     a: Station,
     b: Station,
 }
@@ -204,8 +251,7 @@ impl Chain {
     pub fn new(setup: &Setup) -> anyhow::Result<Self> {
         let pki = Pki::new("fabric").context("CA of the simulated fabric")?;
         let fill = |text: &str| {
-            text.replace("MTU", &setup.mtu.to_string())
-                .replace("SERVICE_KIB", &setup.service_kib.to_string())
+            text.replace("SERVICE_KIB", &setup.service_kib.to_string())
                 .replace("PEER_KIB", &setup.peer_kib.to_string())
         };
         let station = |name: &str, config: &str, objects: &str, seed: u8| {
@@ -213,13 +259,15 @@ impl Chain {
             let setup = GatewaySetup {
                 config: &fill(config),
                 objects,
-                identity: pki.identity(&cert, &key)?,
+                identity: pki.identity_with(&cert, &key, &[setup.suite])?,
+                mtu: Some(setup.mtu),
                 checksum_offload: setup.checksum_offload,
                 frames: setup.frames,
                 scatter: false,
             };
             anyhow::Ok(Station {
                 gateway: SimGateway::new(&setup, [seed; 32]),
+                poll: Worker::poll,
                 offload: setup.checksum_offload,
                 cycles: 0,
                 turns: 0,
@@ -229,20 +277,30 @@ impl Chain {
         Ok(Self {
             // Not zero: a deadline of zero must lie in the past.
             now: Instant::from_millis(1),
-            client: host(setup, 1, "10.1.0.2/16", "10.1.0.1")?,
-            server: host(setup, 2, "10.2.0.2/16", "10.2.0.1")?,
+            client: host(setup, 1, &CLIENTS, "10.1.0.1")?,
+            server: host(setup, 2, &["10.2.0.2"], "10.2.0.1")?,
+            connected: 0,
             a: station("site-a", CONFIG_A, OBJECTS_A, 1)?,
             b: station("site-b", CONFIG_B, OBJECTS_B, 2)?,
         })
     }
 
-    /// Opens a connection of the client to an import; returns its number at the client.
+    /// How gateway A has its turns from now on, instead of by [`Worker::poll`] directly: a function
+    /// with a name of its own is what a profiler can be told to count.
+    pub fn poll_a_by(&mut self, poll: fn(&mut SimWorker, Instant) -> Turn) {
+        self.a.poll = poll;
+    }
+
+    /// Opens a connection of the client to one of [`IMPORTS`]; returns its number at the client.
     ///
     /// # Errors
-    /// `to` is not an address.
-    pub fn connect(&mut self, to: &str, app: Box<dyn App>) -> anyhow::Result<usize> {
+    /// There is no such import.
+    pub fn connect(&mut self, import: usize, app: Box<dyn App>) -> anyhow::Result<usize> {
+        let (to, _) = IMPORTS.get(import).with_context(|| format!("import number {import}"))?;
         let to: SocketAddr = to.parse().with_context(|| format!("address {to:?}"))?;
-        Ok(self.client.connect(self.now, None, to, app)?)
+        let from = CLIENTS[self.connected / CONNECTIONS_PER_CLIENT % CLIENTS.len()];
+        self.connected += 1;
+        Ok(self.client.connect(self.now, Some(from.parse()?), to, app)?)
     }
 
     /// One turn of every member, in the order of the upload.
@@ -345,12 +403,12 @@ impl Losses {
     }
 }
 
-fn host(setup: &Setup, number: u8, address: &str, via: &str) -> anyhow::Result<Host> {
+fn host(setup: &Setup, number: u8, addresses: &[&str], via: &str) -> anyhow::Result<Host> {
     let route = Route { to: "0.0.0.0/0".parse()?, via: via.parse()? };
     let setup = HostSetup {
         mac: MacAddr([2, 0xaa, 0, 0, 0, number]),
         mtu: setup.mtu,
-        addresses: vec![address.parse()?],
+        addresses: addresses.iter().map(|a| format!("{a}/16").parse()).collect::<Result<_, _>>()?,
         routes: vec![route],
         buffer: setup.host_buffer,
         frames: setup.frames,

@@ -5,34 +5,42 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
-use clgw::sim::{App, SocketIo};
+use clgw::limits::{MAX_IP_PACKET, MIN_MTU};
+use clgw::sim::App;
+use clgw::tls::Suite;
 
+use crate::apps::{CHECKED, MIB, Received, Sink, Source};
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
 use crate::report::Report;
 use crate::scenario::{Bench, Scenario};
 
-const MIB: u64 = 1 << 20;
-/// Bytes whose content is checked at their arrival, before anything is measured.
-const CHECKED: u64 = 4 * MIB;
 /// Of the chain's own clock; a window of 32 MiB takes some milliseconds of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Segments that rings hold at the least: with one or two, each would wait for its acknowledgement.
+const SEGMENTS_IN_RING: usize = 7;
 
 #[derive(Clone, Debug, Args)]
 pub struct HopArgs {
-    /// MTUs, bytes.
-    #[arg(long, value_delimiter = ',', default_values_t = [1500, 9000])]
+    /// IP packet sizes, bytes. 65535 stands for segments that NICs cut and merge (TSO, LRO).
+    #[arg(long, value_delimiter = ',', default_values_t = [1500, 9000, MAX_IP_PACKET],
+          value_parser = mtu)]
     pub mtu: Vec<usize>,
+    /// Cipher suites. Checksums in software are measured with the first one only: the two costs
+    /// have nothing to do with each other.
+    #[arg(long, value_delimiter = ',', value_enum,
+          default_values_t = [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::Chacha20Poly1305])]
+    pub suite: Vec<Cipher>,
     /// Windows per setting; each gives one sample.
     #[arg(long, default_value_t = 15)]
     pub repetitions: usize,
     /// Payload of one window, MiB.
     #[arg(long, default_value_t = 32)]
     pub window_mib: u64,
-    /// Buffers of service legs, KiB.
+    /// Buffers of service legs, KiB; at least seven packets.
     #[arg(long, default_value_t = 64)]
     pub service_kib: usize,
-    /// Buffers of tunnels, KiB. The gateway's default of 256 is for long round trips; where there
-    /// are none, it costs cache.
+    /// Buffers of tunnels, KiB; at least seven packets. The gateway's default of 256 is for long
+    /// round trips; where there are none, it costs cache.
     #[arg(long, default_value_t = 64)]
     pub peer_kib: usize,
     /// Frames per pool; 0 chooses the least that suffices.
@@ -42,6 +50,38 @@ pub struct HopArgs {
     pub checksum: Checksum,
     #[arg(long, value_enum, default_value_t = Direction::Both)]
     pub direction: Direction,
+}
+
+fn mtu(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(mtu) if (MIN_MTU..=MAX_IP_PACKET).contains(&mtu) => Ok(mtu),
+        _ => Err(format!("an IP packet size is a number from {MIN_MTU} to {MAX_IP_PACKET}")),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cipher {
+    Aes128Gcm,
+    Aes256Gcm,
+    Chacha20Poly1305,
+}
+
+impl Cipher {
+    pub fn suite(self) -> Suite {
+        match self {
+            Self::Aes128Gcm => Suite::Aes128Gcm,
+            Self::Aes256Gcm => Suite::Aes256Gcm,
+            Self::Chacha20Poly1305 => Suite::ChaCha20Poly1305,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm => "AES-128-GCM",
+            Self::Aes256Gcm => "AES-256-GCM",
+            Self::Chacha20Poly1305 => "ChaCha20-Poly1305",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,21 +102,44 @@ pub enum Direction {
     Both,
 }
 
+/// One row of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Setting {
+    mtu: usize,
+    cipher: Cipher,
+    offload: bool,
+    upload: bool,
+}
+
+impl Setting {
+    fn label(&self) -> String {
+        format!(
+            "{}, MTU {}, checksums {}, {}",
+            self.cipher.name(),
+            self.mtu,
+            if self.offload { "offloaded" } else { "in software" },
+            if self.upload { "upload" } else { "download" }
+        )
+    }
+}
+
 impl HopArgs {
-    /// MTU, checksums by the port, upload.
-    fn settings(&self) -> Vec<(usize, bool, bool)> {
+    /// Every suite with checksums by the port, the first one also with checksums in software; each
+    /// with every MTU.
+    fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();
-        for &mtu in &self.mtu {
+        for (n, &cipher) in self.suite.iter().enumerate() {
             for offload in [true, false] {
-                for upload in [true, false] {
-                    let left_out = [
-                        if offload { Checksum::Software } else { Checksum::Offload }
-                            == self.checksum,
-                        if upload { Direction::Download } else { Direction::Upload }
-                            == self.direction,
-                    ];
-                    if !left_out.contains(&true) {
-                        settings.push((mtu, offload, upload));
+                let unwanted = if offload { Checksum::Software } else { Checksum::Offload };
+                if self.checksum == unwanted || (!offload && n > 0) {
+                    continue;
+                }
+                for &mtu in &self.mtu {
+                    for upload in [true, false] {
+                        let other = if upload { Direction::Download } else { Direction::Upload };
+                        if self.direction != other {
+                            settings.push(Setting { mtu, cipher, offload, upload });
+                        }
                     }
                 }
             }
@@ -84,9 +147,15 @@ impl HopArgs {
         settings
     }
 
-    /// Of one setting: making the chain, and windows at 8 Gb/s.
+    /// Of one setting. Per MiB both gateways and both endpoints take some 2 ms on a core of today.
     fn expected(&self) -> Duration {
-        Duration::from_millis(500 + self.repetitions as u64 * self.window_mib * 4)
+        let window = self.repetitions as u64 * self.window_mib + 2 * CHECKED / MIB;
+        Duration::from_millis(100 + 2 * window)
+    }
+
+    /// KiB that a ring of `kib` has at this MTU.
+    fn ring(kib: usize, mtu: usize) -> usize {
+        kib.max((SEGMENTS_IN_RING * mtu).div_ceil(1024).next_power_of_two())
     }
 }
 
@@ -99,6 +168,7 @@ impl Scenario for HopArgs {
         self.expected() * self.settings().len() as u32
     }
 
+    /// Fewer and smaller windows; within seconds.
     fn shorten(&mut self) {
         self.repetitions = self.repetitions.min(5);
         self.window_mib = self.window_mib.min(8);
@@ -109,26 +179,22 @@ impl Scenario for HopArgs {
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         bench.pin(self.name())?;
         let hz = bench.report.environment.tsc_hz;
-        for (mtu, offload, upload) in self.settings() {
-            let label = format!(
-                "hop: MTU {mtu}, checksums {}, {}",
-                if offload { "offloaded" } else { "in software" },
-                if upload { "upload" } else { "download" }
-            );
-            bench.step(&label, self.expected())?;
-            let windows = transfer(self, mtu, offload, upload)?;
-            add(&mut bench.report, hz, mtu, offload, upload, &windows);
+        for setting in &self.settings() {
+            bench.step(&format!("hop: {}", setting.label()), self.expected())?;
+            let windows = transfer(self, setting)?;
+            add(&mut bench.report, hz, self, setting, &windows);
         }
         bench.report.note(format!(
-            "hop: payload of one connection, AES-128-GCM, buffers {} / {} KiB (service / tunnel), \
-             {} windows of {} MiB each. Only the gateway's own turns are timed; both endpoints and \
-             the other gateway run on the same core between them and use the same L2.",
-            self.service_kib, self.peer_kib, self.repetitions, self.window_mib
+            "hop: payload of one connection, {} windows of {} MiB each. Only the gateways' own \
+             turns are timed; both endpoints and the other gateway run on the same core between \
+             them and use the same L2. MTU 65535 is what a port with TSO and LRO carries: the \
+             packets in memory are that large",
+            self.repetitions, self.window_mib
         ));
         bench.report.note(
             "hop: Gb/s of one core = payload / TSC time of turns that found work; a frame is one \
              received by that gateway, acknowledgements included; its cost includes what is sent \
-             because of it",
+             because of it. A + B is one core that does the work of both gateways",
         );
         Ok(())
     }
@@ -140,36 +206,35 @@ struct Window {
     b: Meter,
 }
 
-fn transfer(
-    args: &HopArgs,
-    mtu: usize,
-    offload: bool,
-    upload: bool,
-) -> anyhow::Result<Vec<Window>> {
-    let window = 1024 * args.peer_kib.max(args.service_kib);
+fn transfer(args: &HopArgs, setting: &Setting) -> anyhow::Result<Vec<Window>> {
+    let &Setting { mtu, cipher, offload, upload } = setting;
+    let (service_kib, peer_kib) =
+        (HopArgs::ring(args.service_kib, mtu), HopArgs::ring(args.peer_kib, mtu));
+    let window = 1024 * peer_kib.max(service_kib);
     let setup = Setup {
         mtu,
+        suite: cipher.suite(),
         checksum_offload: offload,
-        service_kib: args.service_kib,
-        peer_kib: args.peer_kib,
-        host_buffer: 65_536,
+        service_kib,
+        peer_kib,
+        host_buffer: 1024 * HopArgs::ring(64, mtu),
         frames: if args.frames > 0 { args.frames } else { 64 + 2 * window.div_ceil(mtu - 52) },
     };
     let mut chain = Chain::new(&setup)?;
     let received = Rc::new(Cell::new(Received::default()));
-    let (to, port) = IMPORTS[0];
+    let (_, port) = IMPORTS[0];
     let end = Rc::clone(&received);
     chain.server.listen(
         port,
         Box::new(move |_| {
-            if upload { Box::new(Sink(Rc::clone(&end))) } else { Box::new(Source::default()) }
+            if upload { Box::new(Sink(Rc::clone(&end))) } else { Box::new(Source::endless()) }
         }),
     );
     // The pool of warm tunnels comes first.
     chain.run_until("warm tunnels", PATIENCE, |c| c.counters().0.tunnels_opened > 0)?;
     let end = Rc::clone(&received);
-    let app: Box<dyn App> = if upload { Box::new(Source::default()) } else { Box::new(Sink(end)) };
-    chain.connect(to, app)?;
+    let app: Box<dyn App> = if upload { Box::new(Source::endless()) } else { Box::new(Sink(end)) };
+    chain.connect(0, app)?;
     let mut target = 2 * CHECKED;
     chain.run_until("first bytes", PATIENCE, |_| received.get().bytes >= target)?;
     anyhow::ensure!(!received.get().wrong, "bytes arrived that were not sent");
@@ -189,15 +254,25 @@ fn transfer(
     Ok(windows)
 }
 
-fn add(report: &mut Report, hz: f64, mtu: usize, offload: bool, upload: bool, windows: &[Window]) {
+fn add(report: &mut Report, hz: f64, args: &HopArgs, setting: &Setting, windows: &[Window]) {
     type Of = fn(&Window) -> Meter;
-    let gateways: [(&str, bool, Of); 2] = [("A", upload, |w| w.a), ("B", !upload, |w| w.b)];
-    for (name, seals, of) in gateways {
+    let &Setting { mtu, cipher, offload, upload } = setting;
+    let does = |seals| if seals { "seals" } else { "opens" };
+    let gateways: [(String, Of); 3] = [
+        (format!("A {}", does(upload)), |w| w.a),
+        (format!("B {}", does(!upload)), |w| w.b),
+        ("A + B".to_owned(), |w| w.a.plus(w.b)),
+    ];
+    let [service, peer] = [args.service_kib, args.peer_kib].map(|kib| HopArgs::ring(kib, mtu));
+    let rings = if service == peer { peer.to_string() } else { format!("{service} / {peer}") };
+    for (name, of) in gateways {
         let parameters = [
+            ("cipher", cipher.name().to_owned()),
             ("MTU", mtu.to_string()),
             ("checksum", if offload { "offload" } else { "software" }.to_owned()),
+            ("rings, KiB", rings.clone()),
             ("direction", if upload { "upload" } else { "download" }.to_owned()),
-            ("gateway", format!("{name} {}", if seals { "seals" } else { "opens" })),
+            ("gateway", name),
         ];
         let mut metric = |name, unit, value: &dyn Fn(&Window, Meter) -> f64| {
             let samples = windows.iter().map(|w| value(w, of(w))).collect();
@@ -210,76 +285,14 @@ fn add(report: &mut Report, hz: f64, mtu: usize, offload: bool, upload: bool, wi
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Received {
-    bytes: u64,
-    wrong: bool,
-}
-
-/// Byte `at` of what is sent at first.
-fn pattern(at: u64) -> u8 {
-    (at / 7).wrapping_mul(0x9e37_79b9).to_le_bytes()[1]
-}
-
-/// Sends without end. Behind the checked bytes it sends what the ring contains: to write it costs
-/// cache, and no cipher minds what it seals.
-#[derive(Default)]
-struct Source {
-    sent: u64,
-}
-
-impl App for Source {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let at = self.sent;
-            let n = io.send(|room| {
-                if at < CHECKED {
-                    for (i, byte) in room.iter_mut().enumerate() {
-                        *byte = pattern(at + i as u64);
-                    }
-                }
-                room.len()
-            });
-            if n == 0 {
-                return;
-            }
-            self.sent += n as u64;
-        }
-    }
-}
-
-struct Sink(Rc<Cell<Received>>);
-
-impl App for Sink {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let mut received = self.0.get();
-            let n = io.recv(|bytes| {
-                let left = CHECKED.saturating_sub(received.bytes);
-                let checked = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                received.wrong |= bytes[..checked]
-                    .iter()
-                    .enumerate()
-                    .any(|(i, byte)| *byte != pattern(received.bytes + i as u64));
-                bytes.len()
-            });
-            if n == 0 {
-                return;
-            }
-            received.bytes += n as u64;
-            self.0.set(received);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn both_gateways_are_measured_in_both_directions() {
-        let args = HopArgs {
+    fn args() -> HopArgs {
+        HopArgs {
             mtu: vec![1500],
+            suite: vec![Cipher::Aes128Gcm],
             repetitions: 2,
             window_mib: 1,
             service_kib: 64,
@@ -287,9 +300,15 @@ mod tests {
             frames: 0,
             checksum: Checksum::Software,
             direction: Direction::Both,
-        };
-        for upload in [true, false] {
-            let windows = transfer(&args, 1500, false, upload).unwrap();
+        }
+    }
+
+    #[test]
+    fn both_gateways_are_measured_in_both_directions() {
+        let args = args();
+        assert_eq!(args.settings().len(), 2);
+        for setting in args.settings() {
+            let windows = transfer(&args, &setting).unwrap();
             assert_eq!(windows.len(), 2);
             for w in windows {
                 assert!(w.payload >= MIB);
@@ -299,5 +318,38 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_cipher_and_packets_of_64_kib() {
+        let args = HopArgs {
+            mtu: vec![MAX_IP_PACKET],
+            suite: vec![Cipher::Aes256Gcm, Cipher::Chacha20Poly1305],
+            checksum: Checksum::Both,
+            window_mib: 4,
+            ..args()
+        };
+        let settings = args.settings();
+        assert_eq!(settings.len(), 6, "checksums in software with the first cipher only");
+        let mut bench = Bench::new(None).unwrap();
+        args.run(&mut bench).unwrap();
+        // Four figures of A, B and both, for each setting.
+        assert_eq!(bench.report.measurements.len(), 6 * 3 * 4);
+        for setting in settings {
+            for w in transfer(&args, &setting).unwrap() {
+                let payload = if setting.upload { w.a.rx_frames } else { w.b.rx_frames };
+                let most = w.payload / 30_000;
+                assert!(payload < most, "{}: {payload} frames, not {most}", setting.label());
+            }
+        }
+    }
+
+    #[test]
+    fn rings_hold_some_packets() {
+        assert_eq!(HopArgs::ring(64, 1500), 64);
+        assert_eq!(HopArgs::ring(64, 9000), 64);
+        assert_eq!(HopArgs::ring(64, MAX_IP_PACKET), 512);
+        assert!(mtu("65536").is_err() && mtu("1279").is_err() && mtu("x").is_err());
+        assert_eq!(mtu("65535"), Ok(65_535));
     }
 }

@@ -2,9 +2,11 @@
 //! share the simulated chain.
 #![forbid(unsafe_code)]
 
+pub mod apps;
 pub mod chain;
 pub mod e2e;
 pub mod environment;
+pub mod gate;
 pub mod hop;
 pub mod interrupt;
 pub mod lab;

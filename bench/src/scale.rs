@@ -1,27 +1,30 @@
 //! `scale`: what a frame costs, and a connection, as the number of open connections grows.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use clgw::sim::{App, SocketIo};
+use clgw::tls::Suite;
 
-use crate::chain::{Chain, IMPORTS, Setup};
+use crate::apps::{Caller, Echo, MESSAGE, Orders};
+use crate::chain::{Chain, IMPORTS, MAX_CONNECTIONS, Setup};
 use crate::scenario::{Bench, Scenario};
 
-/// Payload of one message: one frame at MTU 1500.
-const MESSAGE: usize = 1_400;
 /// Messages under way at a time: about a burst.
 const BURST: usize = 32;
 /// Connections that are opened at a time; well below the limits on half-open ones.
 const BATCH: usize = 256;
+/// Connections after which the memory for the rest is known.
+const PROBE: usize = 2 * BATCH;
+/// Memory that is left to the machine.
+const SPARE: u64 = 1 << 30;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, Args)]
 pub struct ScaleArgs {
-    /// Open connections, each through a tunnel of its own.
+    /// Open connections, each through a tunnel of its own; up to 120,000. Each takes about
+    /// 270 KB, or 90 KB with MALLOC_TOP_PAD_=0 in the environment (see bench/README.md).
     #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 50_000])]
     pub connections: Vec<usize>,
     /// Windows per setting; each gives one sample.
@@ -32,13 +35,22 @@ pub struct ScaleArgs {
     pub bursts: usize,
 }
 
+impl ScaleArgs {
+    /// Of one number of connections: one is opened in 1.2 ms, most of it for two handshakes, and a
+    /// frame goes around in 20 us.
+    fn expected(&self, connections: usize) -> Duration {
+        let frames = 2 * self.repetitions * self.bursts * BURST;
+        Duration::from_micros((connections * 1_200 + frames * 20) as u64)
+    }
+}
+
 impl Scenario for ScaleArgs {
     fn name(&self) -> &'static str {
         "scale"
     }
 
     fn estimate(&self) -> Duration {
-        self.connections.iter().map(|n| expected(*n)).sum()
+        self.connections.iter().map(|n| self.expected(*n)).sum()
     }
 
     fn shorten(&mut self) {
@@ -52,8 +64,13 @@ impl Scenario for ScaleArgs {
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         bench.pin(self.name())?;
         for &connections in &self.connections {
-            anyhow::ensure!(connections > 0, "--connections: at least one is needed");
-            bench.step(&format!("scale: {connections} connections"), expected(connections))?;
+            anyhow::ensure!(
+                (1..=MAX_CONNECTIONS).contains(&connections),
+                "--connections: {connections} is not from 1 to {MAX_CONNECTIONS}, for which the \
+                 chain has addresses"
+            );
+            let label = format!("scale: {connections} connections");
+            bench.step(&label, self.expected(connections))?;
             measure(self, connections, bench)?;
         }
         bench.report.note(format!(
@@ -71,14 +88,10 @@ impl Scenario for ScaleArgs {
     }
 }
 
-/// Opening connections takes most of it.
-fn expected(connections: usize) -> Duration {
-    Duration::from_secs(2) + Duration::from_micros(1_400) * connections as u32
-}
-
 fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::Result<()> {
     let mut chain = Chain::new(&Setup {
         mtu: 1500,
+        suite: Suite::Aes128Gcm,
         checksum_offload: true,
         service_kib: 32,
         peer_kib: 32,
@@ -97,14 +110,18 @@ fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::R
         for n in first..connections.min(first + BATCH) {
             let orders = Rc::new(Orders::default());
             orders.owed.set(1);
-            let (to, _) = IMPORTS[n % IMPORTS.len()];
-            let number = chain.connect(to, Box::new(Caller(Rc::clone(&orders))))?;
+            let app = Box::new(Caller(Rc::clone(&orders)));
+            let number = chain.connect(n % IMPORTS.len(), app)?;
             open.push((number, orders));
         }
         let batch: Vec<_> = open[first..].iter().map(|(_, o)| Rc::clone(o)).collect();
         chain.run_until("opening connections", PATIENCE, |_| {
             batch.iter().all(|o| o.answered.get() >= MESSAGE as u64)
         })?;
+        if open.len() == PROBE && connections > PROBE {
+            let each = resident()?.saturating_sub(before) / PROBE as u64;
+            ensure_memory(connections, each * (connections - PROBE) as u64, available()?)?;
+        }
         if open.len().is_multiple_of(5_120) {
             let seconds = started.elapsed().as_secs();
             let line = format!("scale: {} of {connections} open after {seconds} s", open.len());
@@ -164,6 +181,30 @@ fn burst(
     })
 }
 
+/// # Errors
+/// The machine has not got `needed` bytes more: it would begin to kill processes.
+fn ensure_memory(connections: usize, needed: u64, available: u64) -> anyhow::Result<()> {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    anyhow::ensure!(
+        needed + SPARE <= available,
+        "{connections} connections need {:.1} GB more, and {:.1} GB are available, of which {:.1} \
+         are left to the machine: give fewer --connections, or run with MALLOC_TOP_PAD_=0, which \
+         leaves rings alone until they are used",
+        gb(needed),
+        gb(available),
+        gb(SPARE)
+    );
+    Ok(())
+}
+
+/// Bytes that processes can still have.
+fn available() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1_024)
+}
+
 /// Resident bytes of this process.
 fn resident() -> anyhow::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
@@ -171,68 +212,29 @@ fn resident() -> anyhow::Result<u64> {
     Ok(pages.context("/proc/self/statm has no second number")? * 4_096)
 }
 
-#[derive(Debug, Default)]
-struct Orders {
-    /// Messages still to be sent.
-    owed: Cell<u64>,
-    /// Bytes received.
-    answered: Cell<u64>,
-}
-
-/// Sends messages when told to, and counts what comes back.
-struct Caller(Rc<Orders>);
-
-impl App for Caller {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let n = io.recv(|bytes| bytes.len());
-            if n == 0 {
-                break;
-            }
-            self.0.answered.set(self.0.answered.get() + n as u64);
-        }
-        while self.0.owed.get() > 0 && io.send_room() >= MESSAGE {
-            let mut left = MESSAGE;
-            while left > 0 {
-                left -= io.send(|room| room.len().min(left));
-            }
-            self.0.owed.set(self.0.owed.get() - 1);
-        }
-    }
-}
-
-/// Sends back what it receives.
-#[derive(Default)]
-struct Echo {
-    owed: usize,
-}
-
-impl App for Echo {
-    fn poll(&mut self, io: &mut SocketIo<'_>) {
-        loop {
-            let read = io.recv(|bytes| bytes.len());
-            self.owed += read;
-            let owed = self.owed;
-            let sent = if owed > 0 { io.send(|room| room.len().min(owed)) } else { 0 };
-            self.owed -= sent;
-            if read == 0 && sent == 0 {
-                return;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refuses_what_memory_has_no_room_for() {
+        assert!(available().unwrap() > 1 << 20);
+        assert!(ensure_memory(50_000, 13 << 30, 15 << 30).is_ok());
+        let error = ensure_memory(100_000, 26_000_000_000, 20_000_000_000).unwrap_err().to_string();
+        assert!(error.starts_with("100000 connections need 26.0 GB more, and 20.0 GB are"));
+        let args = ScaleArgs { connections: vec![120_001], repetitions: 1, bursts: 1 };
+        let mut bench = Bench::new(None).unwrap();
+        assert!(args.run(&mut bench).unwrap_err().to_string().contains("120001 is not from 1"));
+    }
 
     #[test]
     fn every_number_of_connections_is_measured() {
         let args = ScaleArgs { connections: vec![1, 40], repetitions: 2, bursts: 3 };
         let mut bench = Bench::new(None).unwrap();
         args.run(&mut bench).unwrap();
+        let report = &bench.report;
         let frames: Vec<_> =
-            bench.report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
+            report.measurements.iter().filter(|m| m.metric == "cost of a frame").collect();
         assert_eq!(frames.len(), 4);
         assert!(frames.iter().all(|m| m.samples.len() == 2 && m.summary.min > 0.0));
     }

@@ -6,12 +6,13 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::{MacAddr, Route};
-use crate::limits::{MAX_LOCAL_ADDRESSES, MAX_MTU, MAX_ROUTES, MIN_MTU};
+use crate::limits::{MAX_IP_PACKET, MAX_LOCAL_ADDRESSES, MAX_ROUTES, MIN_MTU};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortStackConfig {
     pub mac: MacAddr,
-    /// Largest IP packet, bytes.
+    /// Largest IP packet, bytes. No device takes more than [`crate::limits::MAX_MTU`] as it is;
+    /// what is beyond stands for segments that a device cuts and merges.
     pub mtu: usize,
     /// Believe the device when it says that a checksum is good.
     pub rx_checksum: bool,
@@ -27,7 +28,9 @@ pub struct PortStackConfig {
 pub enum StackError {
     #[error("{0} is no MAC address of one host; give the port a unicast address")]
     Mac(MacAddr),
-    #[error("MTU {0} is outside {MIN_MTU}..={MAX_MTU}; choose one every host on the link has")]
+    #[error(
+        "MTU {0} is outside {MIN_MTU}..={MAX_IP_PACKET}; choose one every host on the link has"
+    )]
     Mtu(usize),
     #[error("{0} addresses and VIPs on one port are more than {MAX_LOCAL_ADDRESSES}; remove some")]
     TooManyAddresses(usize),
@@ -48,7 +51,7 @@ impl PortStackConfig {
         if !mac.is_unicast() {
             return Err(StackError::Mac(*mac));
         }
-        if !(MIN_MTU..=MAX_MTU).contains(mtu) {
+        if !(MIN_MTU..=MAX_IP_PACKET).contains(mtu) {
             return Err(StackError::Mtu(*mtu));
         }
         let count = addresses.len() + vips.len();

@@ -30,6 +30,9 @@ pub struct GatewaySetup<'a> {
     /// Text of the objects.
     pub objects: &'a str,
     pub identity: Arc<Identity>,
+    /// IP packet size of all ports instead of that in `config`, bytes. Up to 65,535: what a port
+    /// carries whose device cuts and merges segments (TSO, LRO).
+    pub mtu: Option<usize>,
     /// Computes and verifies checksums as a good NIC does, for free.
     pub checksum_offload: bool,
     /// Frames of the pool.
@@ -70,9 +73,12 @@ impl SimGateway {
     pub fn new(setup: &GatewaySetup<'_>, mut seed: [u8; 32]) -> Self {
         let host = ConfigHost { cpus: (0..64).collect() };
         let loaded = config::parse(Path::new("gateway.yaml"), setup.config, &host);
-        let Some(config) = loaded.config else {
+        let Some(mut config) = loaded.config else {
             panic!("gateway.yaml: {:#?}", loaded.diagnostics);
         };
+        if let Some(mtu) = setup.mtu {
+            config.ports.iter_mut().for_each(|p| p.mtu = mtu);
+        }
         let mut generations = Generations::default();
         let material = material(setup.objects, &setup.identity);
         let (snapshot, warnings) = generations.next(&config, material, &NoResolver);

@@ -11,7 +11,7 @@ use rcgen::{
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-use crate::tls::{Identity, IdentityError, TlsPem};
+use crate::tls::{Identity, IdentityError, Suite, TlsPem};
 
 /// Wall clock of a simulation: stands still in the middle of the certificates' validity.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +68,19 @@ impl Pki {
     /// # Errors
     /// Never, for certificates of this module.
     pub fn identity(&self, cert: &str, key: &str) -> Result<Arc<Identity>, IdentityError> {
+        self.identity_with(cert, key, &Suite::ALL)
+    }
+
+    /// As [`Pki::identity`], of a peer that knows these cipher suites only.
+    ///
+    /// # Errors
+    /// As [`Pki::identity`].
+    pub fn identity_with(
+        &self,
+        cert: &str,
+        key: &str,
+        suites: &[Suite],
+    ) -> Result<Arc<Identity>, IdentityError> {
         let pem = TlsPem {
             ca: self.ca_pem.as_bytes(),
             ca_name: "ca",
@@ -76,7 +89,7 @@ impl Pki {
             key: key.as_bytes(),
             key_name: "key",
         };
-        Identity::from_pem(&pem, Arc::new(SimTime)).map(Arc::new)
+        Identity::with_suites(&pem, Arc::new(SimTime), suites).map(Arc::new)
     }
 }
 
@@ -86,4 +99,30 @@ fn params(name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Er
     params.not_before = rcgen::date_time_ymd(2025, 1, 1);
     params.not_after = rcgen::date_time_ymd(2035, 1, 1);
     Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{Handshake, Progress};
+
+    #[test]
+    fn a_peer_uses_the_suite_it_is_given() {
+        let pki = Pki::new("fabric").unwrap();
+        for suite in Suite::ALL {
+            let identity = |name| {
+                let (cert, key) = pki.peer(name).unwrap();
+                pki.identity_with(&cert, &key, &[suite]).unwrap()
+            };
+            let mut client = Handshake::client(&identity("a"), "b").unwrap();
+            let mut server = Handshake::server(&identity("b")).unwrap();
+            let (mut hello, mut flight) = (Vec::new(), Vec::new());
+            assert!(matches!(client.step(&[], &mut hello), Ok(Progress::More)));
+            assert!(matches!(server.step(&hello, &mut flight), Ok(Progress::More)));
+            let Ok(Progress::Done(done)) = client.step(&flight, &mut Vec::new()) else {
+                panic!("{suite:?}: not done");
+            };
+            assert_eq!(done.records.suite(), suite);
+        }
+    }
 }

@@ -18,7 +18,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::verify::{LeafFacts, NamedClientVerifier};
-use super::{ALPN_NATIVE, CLIENT_SESSION_PEERS, IdentityError, SESSION_TICKETS, pem};
+use super::{ALPN_NATIVE, CLIENT_SESSION_PEERS, IdentityError, SESSION_TICKETS, Suite, pem};
 
 /// Tickets rustls keeps per peer; the unit of its session store's size.
 const TICKETS_PER_PEER: usize = 8;
@@ -107,8 +107,21 @@ impl Identity {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_pem(pem: &TlsPem<'_>, time: Arc<dyn TimeProvider>) -> Result<Self, IdentityError> {
+        Self::with_suites(pem, time, &Suite::ALL)
+    }
+
+    /// As [`Self::from_pem`], with these cipher suites only; the first one that the peer has too is
+    /// used.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; rustls refuses to go without any suite.
+    pub fn with_suites(
+        pem: &TlsPem<'_>,
+        time: Arc<dyn TimeProvider>,
+        suites: &[Suite],
+    ) -> Result<Self, IdentityError> {
         let now = time.current_time().ok_or(IdentityError::NoTime)?;
-        let provider = Arc::new(provider());
+        let provider = Arc::new(provider(suites));
         let roots = Arc::new(trust_bundle(pem)?);
         let chain = pem::certificates(pem.cert, pem.cert_name)?;
         let leaf = check_leaf(&chain[0], pem.cert_name, now)?;
@@ -195,16 +208,14 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// ring's primitives; the suites by cost per byte.
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        ..ring::default_provider()
-    }
+/// ring's primitives.
+fn provider(suites: &[Suite]) -> CryptoProvider {
+    let suite = |suite: &Suite| match suite {
+        Suite::Aes128Gcm => cipher_suite::TLS13_AES_128_GCM_SHA256,
+        Suite::Aes256Gcm => cipher_suite::TLS13_AES_256_GCM_SHA384,
+        Suite::ChaCha20Poly1305 => cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    CryptoProvider { cipher_suites: suites.iter().map(suite).collect(), ..ring::default_provider() }
 }
 
 fn parse<'a>(

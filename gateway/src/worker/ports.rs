@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{ETHERNET_HEADER, MAX_MTU, TX_QUEUE_FRAMES, TX_STASH_FRAMES};
+use crate::limits::{ETHERNET_HEADER, TX_QUEUE_FRAMES, TX_STASH_FRAMES};
 use crate::net::{NeighbourId, PortStack, TxSink, request_checksum};
 use crate::port::{Frame, FrameIo, Side, TxMeta};
 use crate::tcp::{ProfileId, SegmentSink};
@@ -35,13 +35,14 @@ struct Tally {
 impl<P: FrameIo> Port<P> {
     pub fn new(io: P, stack: PortStack, side: Side, profile: ProfileId) -> Self {
         let tx_checksum = io.caps().tx_checksum;
+        let spare = vec![0; ETHERNET_HEADER + stack.mtu()].into();
         Self {
             io,
             stack,
             side,
             profile,
             queue: VecDeque::with_capacity(TX_QUEUE_FRAMES + TX_STASH_FRAMES),
-            spare: vec![0; MAX_MTU + ETHERNET_HEADER].into(),
+            spare,
             tx_checksum,
             tally: Tally::default(),
         }

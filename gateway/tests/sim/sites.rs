@@ -182,6 +182,7 @@ impl Sites {
                 config: &fill(config),
                 objects: &fill(objects),
                 identity: Arc::clone(identity),
+                mtu: None,
                 checksum_offload: false,
                 frames: 16_384,
                 scatter: self.scatter,

@@ -12,7 +12,7 @@ fn impossible_configurations_are_refused() {
     };
     assert_eq!(with(&|c| c.mac = GROUP_1), StackError::Mac(GROUP_1));
     assert_eq!(with(&|c| c.mtu = 1279), StackError::Mtu(1279));
-    assert_eq!(with(&|c| c.mtu = 9217), StackError::Mtu(9217));
+    assert_eq!(with(&|c| c.mtu = 65_536), StackError::Mtu(65_536));
     assert_eq!(with(&|c| c.vips = vec![ip("10.1.1.1"); 1023]), StackError::TooManyAddresses(1025));
     for bad in
         ["224.0.0.1", "0.0.0.0", "127.0.0.1", "255.255.255.255", "::ffff:10.0.0.1", "ff02::1"]
