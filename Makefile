@@ -20,6 +20,7 @@ build: ## The gateway, optimised: target/release/clgw
 
 bench: ## The measurements of bench/README.md, about ten minutes, into OUT (target/bench) (root)
 	@.ci/packages
+	@.ci/envoy
 	cargo build --locked --release -p clgw -p clgw-bench
 	target/release/clgw-bench all --out $(or $(OUT),target/bench)
 	@.ci/html-check $(or $(OUT),target/bench)/report.html

@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod memory;
 pub mod progress;
+pub mod relay;
 pub mod report;
 pub mod scale;
 pub mod scenario;

@@ -9,7 +9,7 @@ use clgw_bench::lab::ends;
 use clgw_bench::report::Report;
 use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{e2e, hop, memory, scale, wan};
+use clgw_bench::{e2e, hop, memory, relay, scale, wan};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -58,6 +58,9 @@ enum What {
     /// The long line.
     #[command(hide = true)]
     Line(wan::LineArgs),
+    /// One end of the subject `relay`.
+    #[command(hide = true)]
+    Relay(relay::RelayArgs),
     /// Ends of short exchanges, in their namespaces.
     #[command(hide = true)]
     Ends(ends::EndsArgs),
@@ -102,6 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::Compare(args) => return compare(&args),
         What::Render { dir } => return Report::read(&dir)?.write(&dir),
         What::Line(args) => return args.run(),
+        What::Relay(args) => return relay::run(&args),
         What::Ends(args) => return ends::run(&args),
     };
     if cli.common.short {

@@ -15,7 +15,11 @@ const CONCURRENCY: usize = 32;
 const CONNECTION_SECONDS: f64 = 2.0;
 /// Before it: pools of tunnels and caches of TLS sessions fill.
 const WARM_UP_SECONDS: f64 = 0.3;
-const ROUND_TRIPS: usize = 4_000;
+const ROUND_TRIPS: usize = 8_000;
+/// Connections whose handshakes are counted on the wire.
+const WATCHED: u64 = 100;
+/// Of [`SUITE`].
+const SUITE_NUMBER: u16 = 0x1301;
 /// Points of a latency's curve: quantiles of all round trips.
 const CURVE: [f64; 15] =
     [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
@@ -200,12 +204,15 @@ impl E2eArgs {
             "e2e: A, B = CPU seconds of that gateway's processes, user and system, by received \
              Gbit; core A = time in which gateway A's CPU was not idle, softirqs included, by \
              Gbit. For clgw these include a poll loop that goes on between frames (workers.idle: \
-             sleep) and the kernel's af_packet",
+             sleep) and the kernel's af_packet; useful = the time of the turns that found work, by \
+             Gbit of its own counters (SIGUSR1)",
         );
         report.note(format!(
             "e2e: connections: {CONCURRENCY} at a time, each connects, sends a byte, gets a byte \
              and closes, for {CONNECTION_SECONDS} s; A's ms = its CPU time by connection. Round \
-             trips: 1 byte there and back, {ROUND_TRIPS} on one connection",
+             trips: 1 byte there and back, {ROUND_TRIPS} on one connection. Of {WATCHED} more \
+             connections, a capture between the gateways counts TCP connections, TLS handshakes \
+             and resumed ones; tunnels that are open already take no new ones",
         ));
         if self.subjects.contains(&Subject::EnvoyCl) {
             report.note(
@@ -223,13 +230,35 @@ fn steps(line: &Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::R
     case.push("p99", "us", quantile(&times, 0.99));
     case.push("p99.9", "us", quantile(&times, 0.999));
     case.round_trips.extend(times);
-    for (streams, rate, a, b, core_a, again) in [
-        (1, "1 stream", "A (1)", "B (1)", "core A (1)", "resent (1)"),
-        (8, "8 streams", "A (8)", "B (8)", "core A (8)", "resent (8)"),
+    for (streams, rate, [a, b], [useful_a, useful_b], core_a, again) in [
+        (
+            1,
+            "1 stream",
+            ["A (1)", "B (1)"],
+            ["A useful (1)", "B useful (1)"],
+            "core A (1)",
+            "resent (1)",
+        ),
+        (
+            8,
+            "8 streams",
+            ["A (8)", "B (8)"],
+            ["A useful (8)", "B useful (8)"],
+            "core A (8)",
+            "resent (8)",
+        ),
     ] {
+        let counters = line.counters()?;
         let (before, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)?);
         let transfer = line.iperf(streams, seconds)?;
         let (after, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)? - busy);
+        if let (Some(before), Some(after)) = (counters, line.counters()?) {
+            for (n, metric) in [useful_a, useful_b].into_iter().enumerate() {
+                let gbit = after[n].gbit(&before[n]);
+                ensure!(gbit > 0.0, "the gateway's counters do not know of the transfer");
+                case.push(metric, "s/Gbit", after[n].useful_seconds(&before[n]) / gbit);
+            }
+        }
         case.push(rate, "Gb/s", transfer.gbps());
         if case.subject.encrypts() {
             case.push(a, "s/Gbit", (after[0] - before[0]) / transfer.gbit);
@@ -248,6 +277,21 @@ fn steps(line: &Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::R
     case.push("connection", "ms", Summary::of(&result.micros).median / 1e3);
     if case.subject.encrypts() {
         case.push("A", "ms/connection", (after[0] - before[0]) * 1e3 / complete);
+    }
+    let wire = line.watch(|| {
+        let result = line.connections_of(WATCHED, CONCURRENCY)?;
+        ensure!(result.errors == 0, "{} of {WATCHED} connections failed", result.errors);
+        Ok(())
+    })?;
+    case.push("TCP on the wire", "of 100", wire.connections as f64);
+    if case.subject.encrypts() {
+        ensure!(
+            wire.suites.iter().all(|suite| *suite == SUITE_NUMBER),
+            "not {SUITE} but suites {:x?} were agreed on",
+            wire.suites
+        );
+        case.push("handshakes", "of 100", wire.handshakes as f64);
+        case.push("resumed", "of 100", wire.resumed as f64);
     }
     Ok(())
 }

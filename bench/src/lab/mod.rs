@@ -1,6 +1,8 @@
 //! What the scenarios in namespaces share: the subjects, the links between them, their clients
 //! and servers.
 
+mod capture;
+mod counters;
 pub mod ends;
 pub mod net;
 mod peers;
@@ -18,6 +20,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::capture::Wire;
 pub use self::net::{Ends, Links, Net, Place};
 pub use self::peers::clgw::Buffers;
 pub use self::peers::{Gateways, HOLD_PORTS, IPERF_PORT, SUITE, TINY_PORT};

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::interrupt::Interrupt;
 
 /// Rare enough not to disturb what is measured on the same CPU.
-const POLL: Duration = Duration::from_millis(20);
+pub(super) const POLL: Duration = Duration::from_millis(20);
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 /// Lines of a log that an error shows.

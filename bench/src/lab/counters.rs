@@ -1,0 +1,100 @@
+//! What our own gateways say of themselves: SIGUSR1 makes one log its counters.
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+use super::{Line, PATIENCE, Process, Subject, run_program};
+
+/// Of the event that holds them; see README.md of the project.
+const EVENT: &str = " stats ";
+
+/// All workers of one gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct Counters {
+    /// Time of the turns that found work.
+    pub busy_nanos: u64,
+    /// Application bytes sealed into tunnels, and delivered from them.
+    pub bytes_to_peer: u64,
+    pub bytes_from_peer: u64,
+}
+
+impl Counters {
+    /// Seconds of work that were done since `before`.
+    pub fn useful_seconds(&self, before: &Self) -> f64 {
+        self.busy_nanos.saturating_sub(before.busy_nanos) as f64 / 1e9
+    }
+
+    /// Gbit of applications, either way.
+    pub fn gbit(&self, before: &Self) -> f64 {
+        let bytes = |c: &Self| c.bytes_to_peer + c.bytes_from_peer;
+        bytes(self).saturating_sub(bytes(before)) as f64 * 8.0 / 1e9
+    }
+}
+
+impl Line<'_> {
+    /// Counters of gateways A and B; `None` where they are not ours.
+    ///
+    /// # Errors
+    /// A gateway does not answer.
+    pub fn counters(&self) -> anyhow::Result<Option<[Counters; 2]>> {
+        if self.subject != Subject::Clgw {
+            return Ok(None);
+        }
+        let of = |gateways: &[Process]| -> anyhow::Result<Counters> {
+            self.ask(gateways.first().context("no gateway runs")?)
+        };
+        Ok(Some([of(&self.gateways.a)?, of(&self.gateways.b)?]))
+    }
+
+    fn ask(&self, gateway: &Process) -> anyhow::Result<Counters> {
+        let events = |text: &str| text.matches(EVENT).count();
+        let before = events(&gateway.text());
+        run_program("kill", &["-USR1", &gateway.pid().to_string()])?;
+        let until = std::time::Instant::now() + PATIENCE;
+        loop {
+            let text = gateway.text();
+            // A line that is not yet written to its end does not count.
+            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            if events(whole) > before {
+                return last(whole);
+            }
+            ensure!(
+                std::time::Instant::now() < until,
+                "no counters after SIGUSR1\n{}",
+                gateway.last_lines()
+            );
+            self.net.pause(super::process::POLL)?;
+        }
+    }
+}
+
+/// Of the last event. The gateways of the lab have one worker.
+fn last(log: &str) -> anyhow::Result<Counters> {
+    let line = log.lines().rfind(|line| line.contains(EVENT)).context("no counters in the log")?;
+    let wrong = || format!("no counters in {line:?}");
+    let (from, to) = (line.find('{').with_context(wrong)?, line.rfind('}').with_context(wrong)?);
+    let json = line.get(from..=to).with_context(wrong)?.replace("\\\"", "\"");
+    serde_json::from_str(&json).with_context(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_event_counts() {
+        let event = |busy: u64| {
+            format!(
+                "2026-01-01T00:00:00Z  INFO stats worker=0 counters=\"{{\\\"rx_frames\\\":1,\
+                 \\\"bytes_to_peer\\\":125000000,\\\"bytes_from_peer\\\":0,\
+                 \\\"busy_nanos\\\":{busy}}}\"\n"
+            )
+        };
+        let text = format!("{}INFO other\n{}", event(1), event(2_500_000_000));
+        let counters = last(&text).unwrap();
+        assert_eq!(counters.useful_seconds(&last(&event(500_000_000)).unwrap()), 2.0);
+        assert_eq!(counters.gbit(&Counters::default()), 1.0);
+        assert!(last("INFO ready\n").is_err());
+        assert!(last(" stats worker=0 counters={}\n").is_err());
+    }
+}
