@@ -80,9 +80,9 @@ impl Scenario for MemoryArgs {
         }
         bench.report.note(format!(
             "memory: what gateway A and B grew by (proportional set size, huge pages included), by \
-             connection; each connection has carried a byte there and back. Memory of the kernel's \
+             connection; each has carried a byte there and back. Memory of the kernel's \
              sockets is not in it, which favours relays on the kernel's TCP. CPU = share of a CPU \
-             while all are idle. A process may have {} files open here, so relays on the kernel's \
+             while all are idle; clgw polls its ports whatever comes (workers.idle: sleep). A process may have {} files open here, so relays on the kernel's \
              TCP are measured with {KERNEL_MOST} connections at most; clgw with more than that has \
              the smallest buffers (8 and 32 KiB), else the defaults",
             usage::open_files_limit()?,
@@ -119,7 +119,9 @@ fn measure(
         bench.report.add("memory", &parameters, kib, "KiB/connection", vec![each]);
         bench.report.add("memory", &parameters, busy, "%", vec![cpu[n] * 100.0]);
     }
-    line.stop()
+    // Killed, not drained: thousands of connections have just been cut.
+    drop(line);
+    Ok(())
 }
 
 /// Growth of memory, bytes, and share of a CPU, of gateways A and B.
