@@ -204,8 +204,9 @@ impl E2eArgs {
             "e2e: A, B = CPU seconds of that gateway's processes, user and system, by received \
              Gbit; core A = time in which gateway A's CPU was not idle, softirqs included, by \
              Gbit. For clgw these include a poll loop that goes on between frames (workers.idle: \
-             sleep) and the kernel's af_packet; useful = the time of the turns that found work, by \
-             Gbit of its own counters (SIGUSR1)",
+             sleep) and the kernel's af_packet; A useful = the time of the turns that found work, \
+             by Gbit of its own counters (SIGUSR1). For B that would contain what others on its CPU \
+             took",
         );
         report.note(format!(
             "e2e: connections: {CONCURRENCY} at a time, each connects, sends a byte, gets a byte \
@@ -230,39 +231,23 @@ fn steps(line: &Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::R
     case.push("p99", "us", quantile(&times, 0.99));
     case.push("p99.9", "us", quantile(&times, 0.999));
     case.round_trips.extend(times);
-    for (streams, rate, [a, b], [useful_a, useful_b], core_a, again) in [
-        (
-            1,
-            "1 stream",
-            ["A (1)", "B (1)"],
-            ["A useful (1)", "B useful (1)"],
-            "core A (1)",
-            "resent (1)",
-        ),
-        (
-            8,
-            "8 streams",
-            ["A (8)", "B (8)"],
-            ["A useful (8)", "B useful (8)"],
-            "core A (8)",
-            "resent (8)",
-        ),
+    for (streams, rate, a, b, useful, core_a, again) in [
+        (1, "1 stream", "A (1)", "B (1)", "A useful (1)", "core A (1)", "resent (1)"),
+        (8, "8 streams", "A (8)", "B (8)", "A useful (8)", "core A (8)", "resent (8)"),
     ] {
-        let counters = line.counters()?;
+        let counters = line.counters_of_a()?;
         let (before, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)?);
         let transfer = line.iperf(streams, seconds)?;
         let (after, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)? - busy);
-        if let (Some(before), Some(after)) = (counters, line.counters()?) {
-            for (n, metric) in [useful_a, useful_b].into_iter().enumerate() {
-                let gbit = after[n].gbit(&before[n]);
-                ensure!(gbit > 0.0, "the gateway's counters do not know of the transfer");
-                case.push(metric, "s/Gbit", after[n].useful_seconds(&before[n]) / gbit);
-            }
-        }
         case.push(rate, "Gb/s", transfer.gbps());
         if case.subject.encrypts() {
             case.push(a, "s/Gbit", (after[0] - before[0]) / transfer.gbit);
             case.push(b, "s/Gbit", (after[1] - before[1]) / transfer.gbit);
+        }
+        if let (Some(before), Some(after)) = (counters, line.counters_of_a()?) {
+            let gbit = after.gbit(&before);
+            ensure!(gbit > 0.0, "the gateway's counters do not know of the transfer");
+            case.push(useful, "s/Gbit", after.useful_seconds(&before) / gbit);
         }
         case.push(core_a, "s/Gbit", busy / transfer.gbit);
         case.push(again, "1/Gbit", transfer.retransmits / transfer.gbit);
@@ -289,6 +274,13 @@ fn steps(line: &Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::R
             wire.suites.iter().all(|suite| *suite == SUITE_NUMBER),
             "not {SUITE} but suites {:x?} were agreed on",
             wire.suites
+        );
+        ensure!(
+            wire.handshakes == wire.connections,
+            "{} TCP connections between the gateways but {} TLS handshakes: the capture is not \
+             understood",
+            wire.connections,
+            wire.handshakes
         );
         case.push("handshakes", "of 100", wire.handshakes as f64);
         case.push("resumed", "of 100", wire.resumed as f64);

@@ -11,13 +11,14 @@ use anyhow::{Context as _, bail, ensure};
 use super::{Line, PATIENCE, Place};
 
 /// Bytes of each frame to capture: headers and a whole ServerHello.
-const SNAP: &str = "1024";
+const SNAP: &str = "2048";
 /// tcpdump's buffer, KiB: no frame may be lost.
 const BUFFER: &str = "32768";
 /// The last frames are on their way to the file.
 const SETTLE: Duration = Duration::from_millis(200);
-/// Of what a server sends, the part that holds its ServerHello.
-const PREFIX: usize = 512;
+/// Of what a server sends, the part that holds its ServerHello: a key share of ML-KEM has more than
+/// 1,000 bytes, and there may be a second one behind a retry.
+const PREFIX: usize = 1800;
 const ETHERNET: u32 = 1;
 const IPV4: u16 = 0x0800;
 const TCP: u8 = 6;

@@ -32,18 +32,15 @@ impl Counters {
 }
 
 impl Line<'_> {
-    /// Counters of gateways A and B; `None` where they are not ours.
+    /// Counters of gateway A, which has a CPU of its own; `None` where it is not ours.
     ///
     /// # Errors
-    /// A gateway does not answer.
-    pub fn counters(&self) -> anyhow::Result<Option<[Counters; 2]>> {
+    /// It does not answer.
+    pub fn counters_of_a(&self) -> anyhow::Result<Option<Counters>> {
         if self.subject != Subject::Clgw {
             return Ok(None);
         }
-        let of = |gateways: &[Process]| -> anyhow::Result<Counters> {
-            self.ask(gateways.first().context("no gateway runs")?)
-        };
-        Ok(Some([of(&self.gateways.a)?, of(&self.gateways.b)?]))
+        self.ask(self.gateways.a.first().context("no gateway runs")?).map(Some)
     }
 
     fn ask(&self, gateway: &Process) -> anyhow::Result<Counters> {

@@ -6,6 +6,7 @@ mod counters;
 pub mod ends;
 pub mod net;
 mod peers;
+mod priority;
 mod process;
 mod subject;
 pub mod usage;
@@ -30,6 +31,7 @@ pub use self::subject::Subject;
 use self::ends::{Connections, LISTENING, RoundTrips};
 use self::net::CongestionControls;
 use self::peers::Site;
+use self::priority::Priority;
 use crate::environment::Environment;
 use crate::interrupt::Interrupt;
 use crate::report::Report;
@@ -84,6 +86,7 @@ pub struct Lab {
     relay: Option<PathBuf>,
     #[allow(dead_code)]
     congestion_controls: CongestionControls,
+    priority: Priority,
 }
 
 impl Lab {
@@ -133,6 +136,7 @@ impl Lab {
             ends: AtomicUsize::new(0),
             relay: None,
             congestion_controls: CongestionControls::allow_all()?,
+            priority: Priority::raise(),
         })
     }
 
@@ -146,7 +150,7 @@ impl Lab {
         subjects: &[Subject],
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        report.pinning(scenario, self.cpus.describe());
+        report.pinning(scenario, self.cpus.describe() + self.priority.describe());
         let first_line = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
         report.peer("iperf3", first_line(run_program("iperf3", &["--version"])?));
         for subject in subjects {

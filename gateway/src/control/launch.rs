@@ -6,7 +6,7 @@ use dpdk_bindings::{
 };
 
 use crate::config::{self, EalSettings, GatewayConfig, Hugepages, PortConfig};
-use crate::limits::ETHERNET_HEADER;
+use crate::limits::{ETHERNET_HEADER, MAX_MTU};
 use crate::net::{MacAddr, PortStack, PortStackConfig, Route, StackError, Steering};
 use crate::port::dpdk::DpdkPort;
 use crate::port::{self, PortRequest, PortStartError, StartedPort};
@@ -52,7 +52,7 @@ pub(super) fn launch(
     let steering = Steering::software(workers as u16);
     let mut launched = Launched { ports: Vec::new(), pools: Vec::new(), eal, huge };
     let mut by_worker: WorkerPorts = (0..workers).map(|_| Vec::new()).collect();
-    let room = data_room(config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500));
+    let room = data_room(config.ports.iter().map(largest_packet).max().unwrap_or(1500));
     let mbufs = mbufs_per_port(config.eal.memory_mib, config.ports.len(), room, huge)?;
     for (n, port) in config.ports.iter().enumerate() {
         let failed = |error: Box<DpdkError>| LaunchError::Port {
@@ -137,6 +137,11 @@ pub fn start_eal<'a>(
     }
     let huge = eal.huge != HugePages::None;
     Ok((Eal::init(&eal).map_err(|e| LaunchError::Eal(Box::new(e)))?, huge))
+}
+
+/// af_packet refuses mbufs that hold less than its frames, also where the MTU is smaller.
+fn largest_packet(port: &PortConfig) -> usize {
+    port.mtu.max(port.device.max_mtu().unwrap_or(0).min(MAX_MTU))
 }
 
 /// Bytes of one mbuf: a whole frame of the largest MTU, since frames are parsed in one run.
