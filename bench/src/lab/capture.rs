@@ -371,7 +371,8 @@ mod tests {
             segment(false, 1, 1, ACK, &hello([7; 32], &[41])),
         ];
         for frame in &frames {
-            (0..frame.len()).for_each(|n| assert!(Segment::read(&frame[..n]).is_none_or(|_| n > 14)));
+            (0..frame.len())
+                .for_each(|n| assert!(Segment::read(&frame[..n]).is_none_or(|_| n > 14)));
         }
         let file = pcap(&frames);
         assert_eq!(count(&file).unwrap().resumed, 1);
