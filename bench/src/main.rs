@@ -6,6 +6,7 @@ mod e2e;
 mod e2e_client;
 mod e2e_config;
 mod environment;
+mod generate;
 mod hop;
 mod netns;
 mod report;
@@ -53,6 +54,8 @@ enum Scenario {
     /// Ends of `e2e`, in their namespaces.
     #[command(hide = true)]
     E2ePeer(e2e_client::PeerArgs),
+    /// Puts load on anything that carries TCP, from DPDK ports of its own, and measures it.
+    Generate(generate::GenerateArgs),
     /// Cycles per frame and memory per connection, from one to many open connections.
     Scale(scale::ScaleArgs),
 }
@@ -88,6 +91,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             report
         }
         Scenario::E2ePeer(args) => return e2e_client::run(&args),
+        Scenario::Generate(mut args) => {
+            if short {
+                args.shorten();
+            }
+            let mut report = Report::new(Environment::capture(args.pinning()));
+            generate::run(&args, &mut report)?;
+            report
+        }
         Scenario::Scale(mut args) => {
             if short {
                 args.shorten();
