@@ -8,6 +8,7 @@ mod e2e_config;
 mod environment;
 mod generate;
 mod hop;
+mod memif;
 mod netns;
 mod report;
 mod scale;
@@ -56,6 +57,11 @@ enum Scenario {
     E2ePeer(e2e_client::PeerArgs),
     /// Puts load on anything that carries TCP, from DPDK ports of its own, and measures it.
     Generate(generate::GenerateArgs),
+    /// Two gateways and the generator joined by shared memory, no kernel in the path.
+    Memif(memif::MemifArgs),
+    /// `memif` with one MTU, in a process of its own.
+    #[command(hide = true)]
+    MemifOne(memif::OneArgs),
     /// Cycles per frame and memory per connection, from one to many open connections.
     Scale(scale::ScaleArgs),
 }
@@ -99,6 +105,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             generate::run(&args, &mut report)?;
             report
         }
+        Scenario::Memif(mut args) => {
+            if short {
+                args.shorten();
+            }
+            let mut report = Report::new(Environment::capture(args.pinning()));
+            memif::run(&args, &mut report)?;
+            report
+        }
+        Scenario::MemifOne(args) => return memif::run_one(&args),
         Scenario::Scale(mut args) => {
             if short {
                 args.shorten();

@@ -27,7 +27,7 @@ use ipnet::IpNet;
 
 pub use exchanges::ExchangesPlan;
 pub use load::Plan;
-pub use results::{ensure_moved, report as add_rows};
+pub use results::{QUANTILES, ensure_moved, exchange_rates, payload_rates};
 pub use schedule::Timing;
 pub use session::{Job, Outcome, Session, Setup, SideSetup};
 pub use side::Idle;
@@ -309,32 +309,35 @@ impl PortArgs {
             (4..=65_536).contains(&buffer),
             "--buffer-kib is {buffer}; the range is 4 to 65536"
         );
-        Ok(Job {
-            load,
-            listen: self.listen.clone(),
-            verify: self.verify,
-            buffer: buffer * 1024,
-            progress: true,
-        })
+        Ok(Job { load, listen: self.listen.clone(), verify: self.verify, buffer: buffer * 1024 })
     }
 }
 
+/// A flag that SIGINT and SIGTERM set.
+///
 /// # Errors
-/// A port does not start, or nothing was moved.
-pub fn run(args: &GenerateArgs, report: &mut Report) -> anyhow::Result<()> {
+/// The signals cannot be handled.
+pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupt = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupt))
             .with_context(|| format!("signal {signal} cannot be handled"))?;
     }
+    Ok(interrupt)
+}
+
+/// # Errors
+/// A port does not start, or nothing was moved.
+pub fn run(args: &GenerateArgs, report: &mut Report) -> anyhow::Result<()> {
+    let interrupt = interrupt_flag()?;
     let plan = args.mode.plan(args.ports.verify);
     let job = args.ports.job(plan)?;
     let mut session = Session::start(args.ports.setup()?)?;
     if !session.checksum_offload() {
         report.note("generate: the ports do not compute checksums; the generator does");
     }
-    let outcome = session.run(&job, &interrupt);
-    session.stop();
+    let outcome = session.run(&job, &interrupt, &mut |tick| eprintln!("{}", tick.line));
+    drop(session);
     let outcome = outcome?;
     let parameters = [("mtu", args.ports.mtu.to_string())];
     results::report("generate", plan, &parameters, &outcome, report);

@@ -4,14 +4,15 @@ use anyhow::bail;
 
 use super::load::Plan;
 use super::session::Outcome;
+use super::side::Sample;
 use crate::report::Report;
 
 /// Quantiles of latencies, and their columns.
-const QUANTILES: [(&str, f64); 5] =
+pub const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
 /// Payload bytes of a part of the window in both directions: to the server, to the client.
-fn payload(sample: &super::side::Sample) -> [u64; 2] {
+fn payload(sample: &Sample) -> [u64; 2] {
     // What the server has received is more than what its gateway has acknowledged to the client;
     // it is known where the server is in this process.
     let to_server = match sample.server.received {
@@ -19,6 +20,21 @@ fn payload(sample: &super::side::Sample) -> [u64; 2] {
         received => received,
     };
     [to_server, sample.client.received]
+}
+
+/// Payload in Gb/s of each second: to the server (0), to the client (1).
+pub fn payload_rates(outcome: &Outcome, direction: usize) -> Vec<f64> {
+    rates(outcome, |s| payload(s)[direction] as f64 * 8e-9)
+}
+
+/// Requests answered per second, of each second.
+pub fn exchange_rates(outcome: &Outcome) -> Vec<f64> {
+    rates(outcome, |s| s.client.exchanges as f64)
+}
+
+fn rates(outcome: &Outcome, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
+    // The end of a window that was cut short may be a sample of almost no time: it says nothing.
+    outcome.samples.iter().filter(|s| s.seconds > 0.1).map(|s| of(s) / s.seconds).collect()
 }
 
 /// Adds a row: `parameters` behind what the plan itself says.
@@ -32,20 +48,16 @@ pub fn report(
     let mut row = describe(plan);
     row.extend_from_slice(parameters);
     let mut add = |metric, unit, samples| report.add(scenario, &row, metric, unit, samples);
-    // Where the window was cut short in a sample of almost no time, it says nothing.
-    let samples: Vec<_> = outcome.samples.iter().filter(|s| s.seconds > 0.1).collect();
     match plan {
         Some(Plan::Streams(plan)) => {
             for (n, wanted, name) in [(0, plan.up, "upload"), (1, plan.down, "download")] {
                 if wanted {
-                    let rate = |s: &&super::side::Sample| payload(s)[n] as f64 * 8e-9 / s.seconds;
-                    add(name, "Gb/s", samples.iter().map(rate).collect());
+                    add(name, "Gb/s", payload_rates(outcome, n));
                 }
             }
         }
         Some(Plan::Exchanges(_)) => {
-            let rate = |s: &&super::side::Sample| s.client.exchanges as f64 / s.seconds;
-            add("rate", "1/s", samples.iter().map(rate).collect());
+            add("rate", "1/s", exchange_rates(outcome));
         }
         None => {
             let server = outcome.server;

@@ -85,10 +85,6 @@ impl Schedule {
             (self.phase, self.until) = (Phase::Finishing, now + END_PATIENCE);
         }
     }
-
-    pub fn until(&self) -> Instant {
-        self.until
-    }
 }
 
 /// An even rate: request `n` is due `n / rate` seconds after the start, whatever became of those
@@ -116,6 +112,9 @@ impl Pace {
         // What rounding did, so that `at` and `due` never contradict each other.
         while n > 0 && self.at(n - 1) > now {
             n -= 1;
+        }
+        while self.at(n) <= now {
+            n += 1;
         }
         n
     }

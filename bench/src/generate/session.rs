@@ -24,6 +24,8 @@ use super::tally::{Counts, Published};
 
 /// How often the main thread looks whether a load is over or a signal came.
 const LOOK: Duration = Duration::from_millis(20);
+/// Between closing the two ports.
+const SETTLE: Duration = Duration::from_millis(200);
 const PROGRESS: Duration = Duration::from_secs(1);
 
 /// A side's port and addresses.
@@ -92,8 +94,17 @@ pub struct Job {
     pub verify: bool,
     /// Bytes of each connection's receive buffer, and of its send buffer.
     pub buffer: usize,
-    /// A line a second to stderr.
-    pub progress: bool,
+}
+
+/// Once a second while a load runs.
+#[derive(Debug)]
+pub struct Tick {
+    /// The start of the threads.
+    pub since: Duration,
+    /// The client measures. Without a client, always.
+    pub measuring: bool,
+    /// What was moved since the last one.
+    pub line: String,
 }
 
 /// What a load has measured.
@@ -204,7 +215,12 @@ impl Session {
     ///
     /// # Errors
     /// A side is missing, or a thread panicked. A load that moved nothing is none yet.
-    pub fn run(&mut self, job: &Job, interrupt: &AtomicBool) -> anyhow::Result<Outcome> {
+    pub fn run(
+        &mut self,
+        job: &Job,
+        interrupt: &AtomicBool,
+        tick: &mut dyn FnMut(&Tick),
+    ) -> anyhow::Result<Outcome> {
         self.runs += 1;
         let published = [Arc::new(Published::default()), Arc::new(Published::default())];
         let orders = Arc::new(Orders::default());
@@ -260,7 +276,8 @@ impl Session {
                 .context("a thread of the generator")?;
             threads.push((name, spawned));
         }
-        watch(&threads, job, &published, &orders, interrupt);
+        let watched = Watched { threads: &threads, published: &published, orders: &orders };
+        watched.watch(job.load.is_some(), interrupt, tick);
         let mut outcome = Outcome {
             samples: Vec::new(),
             client: published[0].load(),
@@ -288,11 +305,18 @@ impl Session {
         outcome.server = published[1].load();
         Ok(outcome)
     }
+}
 
-    /// Stops the ports and says what was not given back.
-    pub fn stop(self) {
-        for side in [self.client, self.server].into_iter().flatten() {
+impl Drop for Session {
+    fn drop(&mut self) {
+        for (n, side) in [self.client.take(), self.server.take()].into_iter().flatten().enumerate()
+        {
             let Attached { io, port, pool, .. } = side;
+            if n > 0 {
+                // If both ports are the ends of a net_memif, this one hears of the other's end in
+                // a thread of EAL's, and DPDK 22.11 crashes when it is closed meanwhile.
+                std::thread::sleep(SETTLE);
+            }
             drop(io);
             if let Err(error) = port.stop() {
                 eprintln!("clgw-bench: the port does not stop: {error}");
@@ -365,42 +389,44 @@ impl Thread {
     }
 }
 
-/// Shows progress until the client is over, then ends the server.
-fn watch(
-    threads: &[(&'static str, JoinHandle<anyhow::Result<Done>>)],
-    job: &Job,
-    published: &[Arc<Published>; 2],
-    orders: &Orders,
-    interrupt: &AtomicBool,
-) {
-    let mut before = [Counts::default(); 2];
-    let begin = std::time::Instant::now();
-    let mut last = begin;
-    loop {
-        std::thread::sleep(LOOK);
-        // The client is the first; a server alone ends by the signal.
-        if threads.iter().any(|(_, thread)| thread.is_finished()) {
-            break;
-        }
-        if interrupt.load(Ordering::Relaxed) {
-            orders.interrupt.store(true, Ordering::Relaxed);
-            if job.load.is_none() {
-                break;
+struct Watched<'a> {
+    threads: &'a [(&'static str, JoinHandle<anyhow::Result<Done>>)],
+    published: &'a [Arc<Published>; 2],
+    orders: &'a Orders,
+}
+
+impl Watched<'_> {
+    /// Until the client is over, or without one interrupted; then ends the server.
+    fn watch(&self, with_client: bool, interrupt: &AtomicBool, tick: &mut dyn FnMut(&Tick)) {
+        let Self { threads, published, orders } = self;
+        let mut before = [Counts::default(); 2];
+        let begin = std::time::Instant::now();
+        let mut last = begin;
+        // A thread that ends is the client's, or one that failed.
+        while !threads.iter().any(|(_, thread)| thread.is_finished()) {
+            std::thread::sleep(LOOK);
+            if interrupt.load(Ordering::Relaxed) {
+                orders.interrupt.store(true, Ordering::Relaxed);
+                if !with_client {
+                    break;
+                }
             }
-        }
-        let passed = last.elapsed();
-        if passed >= PROGRESS {
-            last += passed;
-            let now = [published[0].load(), published[1].load()];
-            if job.progress {
+            let passed = last.elapsed();
+            if passed >= PROGRESS {
+                last += passed;
+                let now = [published[0].load(), published[1].load()];
                 let change = [now[0].since(before[0]), now[1].since(before[1])];
-                let side = usize::from(job.load.is_none());
-                eprintln!("{}", line(begin.elapsed(), passed, change, now[side]));
+                let open = now[usize::from(!with_client)];
+                tick(&Tick {
+                    since: begin.elapsed(),
+                    measuring: !with_client || orders.measuring.load(Ordering::Relaxed),
+                    line: line(begin.elapsed(), passed, change, open),
+                });
+                before = now;
             }
-            before = now;
         }
+        orders.end.store(true, Ordering::Relaxed);
     }
-    orders.end.store(true, Ordering::Relaxed);
 }
 
 fn line(since: Duration, passed: Duration, change: [Counts; 2], now: Counts) -> String {

@@ -12,6 +12,7 @@ use clgw::time::{Clock, Instant};
 
 use super::exchanges::Latencies;
 use super::load::{Load, Plan, Target};
+use super::schedule::Phase;
 use super::server::Responder;
 use super::tally::{Counts, Published, Tally};
 
@@ -138,20 +139,12 @@ impl<P: FrameIo> Side<P> {
         self.host.counters().rx_frames + self.host.counters().tx_frames
     }
 
-    pub fn host(&self) -> &Host<P> {
-        &self.host
-    }
-
-    pub fn host_mut(&mut self) -> &mut Host<P> {
-        &mut self.host
-    }
-
-    pub fn counts(&self) -> Counts {
-        self.tally.counts()
-    }
-
     pub fn is_over(&self) -> bool {
         matches!(&self.role, Role::Client(client) if client.load.is_over())
+    }
+
+    fn is_measuring(&self) -> bool {
+        matches!(&self.role, Role::Client(c) if c.load.schedule().phase() == Phase::Measuring)
     }
 
     /// Ends a client's load early.
@@ -208,6 +201,17 @@ fn seconds(at: Instant) -> f64 {
     at.as_nanos() as f64 / 1e9
 }
 
+#[cfg(test)]
+impl<P: FrameIo> Side<P> {
+    pub fn host_mut(&mut self) -> &mut Host<P> {
+        &mut self.host
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+}
+
 /// What other threads want of a running one.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -215,6 +219,8 @@ pub struct Orders {
     pub interrupt: AtomicBool,
     /// Servers end.
     pub end: AtomicBool,
+    /// Said by a client: it is in its window.
+    pub measuring: AtomicBool,
 }
 
 /// Time of a thread.
@@ -250,6 +256,9 @@ pub fn run<P: FrameIo>(
         let moved = sides.iter().map(Side::moved).sum::<u64>() > before;
         let after = clock.now();
         usage.total = after.since(begin);
+        if let Some(client) = sides.iter().find(|side| matches!(side.role, Role::Client(_))) {
+            orders.measuring.store(client.is_measuring(), Ordering::Relaxed);
+        }
         if sides.iter().any(Side::is_over) || orders.end.load(Ordering::Relaxed) {
             return usage;
         }

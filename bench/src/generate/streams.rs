@@ -149,7 +149,8 @@ impl Stream {
         loop {
             let offset = self.received;
             let n = io.recv(|bytes| {
-                right &= bytes.is_empty() || (plan.down && (!plan.verify || matches(bytes, offset)));
+                right &=
+                    bytes.is_empty() || (plan.down && (!plan.verify || matches(bytes, offset)));
                 bytes.len()
             });
             if n == 0 {
