@@ -86,8 +86,9 @@ impl Row {
         add("payload", "Gb/s", self.gbps);
         add("rate", "1/s", self.rate);
         add("A busy", "%", vec![self.busy]);
+        // The table tells columns apart by name.
         add("A, busy core", "Gb/s", self.core_gbps.into_iter().collect());
-        add("A, busy core", "connections/s", self.core_connections.into_iter().collect());
+        add("A, busy core, new", "1/s", self.core_connections.into_iter().collect());
         for ((name, _), micros) in QUANTILES.iter().zip(self.latency) {
             add(name, "us", vec![micros]);
         }
