@@ -20,6 +20,11 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
+    /// For loops that look at it between bursts.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

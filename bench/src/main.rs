@@ -9,7 +9,7 @@ use clgw_bench::lab::ends;
 use clgw_bench::report::Report;
 use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{e2e, hop, memory, relay, scale, wan};
+use clgw_bench::{e2e, generate, hop, memif, memory, relay, scale, wan};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -44,6 +44,13 @@ enum What {
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
     E2e(e2e::E2eArgs),
+    /// Two gateways and the generator joined by shared memory, no kernel in the path.
+    Memif(memif::MemifArgs),
+    /// Puts load on anything that carries TCP, from DPDK ports of its own, and measures it.
+    Generate(generate::GenerateArgs),
+    /// `memif` with one MTU, in a process of its own.
+    #[command(hide = true)]
+    MemifOne(memif::OneArgs),
     /// Memory and CPU time of connections that carry nothing, beside other relays. Needs root.
     Memory(memory::MemoryArgs),
     /// A long line between the gateways: goodput with loss, first byte. Needs root.
@@ -93,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::All => vec![
             defaults::<hop::HopArgs>()?,
             defaults::<scale::ScaleArgs>()?,
+            defaults::<memif::MemifArgs>()?,
             defaults::<e2e::E2eArgs>()?,
             defaults::<memory::MemoryArgs>()?,
             defaults::<wan::WanArgs>()?,
@@ -100,6 +108,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::Hop(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
+        What::Memif(args) => vec![Box::new(args)],
+        What::Generate(args) => vec![Box::new(args)],
+        What::MemifOne(args) => return memif::run_one(&args),
         What::Memory(args) => vec![Box::new(args)],
         What::Wan(args) => vec![Box::new(args)],
         What::Compare(args) => return compare(&args),

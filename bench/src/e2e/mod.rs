@@ -177,8 +177,8 @@ impl E2eArgs {
     fn measure(&self, lab: &mut Lab, case: &mut Case) -> anyhow::Result<()> {
         let net = Net::new(case.mode.links(case.subject), &lab.interrupt)?;
         let cpus = lab.cpus;
-        let line = lab.start(case.subject, net)?;
-        let measured = steps(&line, cpus.a, self.seconds, case);
+        let mut line = lab.start(case.subject, net)?;
+        let measured = steps(&mut line, cpus.a, self.seconds, case);
         if measured.is_err() {
             eprintln!("{}", line.gateways.logs());
         }
@@ -224,7 +224,7 @@ impl E2eArgs {
     }
 }
 
-fn steps(line: &Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::Result<()> {
+fn steps(line: &mut Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyhow::Result<()> {
     let mut times = line.round_trips(ROUND_TRIPS)?.micros;
     times.sort_by(f64::total_cmp);
     case.push("round trip p50", "us", quantile(&times, 0.5));

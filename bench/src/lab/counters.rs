@@ -1,21 +1,31 @@
 //! What our own gateways say of themselves: SIGUSR1 makes one log its counters.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-use super::{Line, PATIENCE, Process, Subject, run_program};
+use super::{Line, PATIENCE, Process, Subject};
+
+/// Counters are read while others measure, so a moment is short.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Of the event that holds them; see README.md of the project.
 const EVENT: &str = " stats ";
 
 /// All workers of one gateway.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Counters {
+    /// When they were asked for.
+    #[serde(skip, default = "Instant::now")]
+    pub at: Instant,
     /// Time of the turns that found work.
     pub busy_nanos: u64,
     /// Application bytes sealed into tunnels, and delivered from them.
     pub bytes_to_peer: u64,
     pub bytes_from_peer: u64,
+    pub clients_accepted: u64,
 }
 
 impl Counters {
@@ -36,32 +46,33 @@ impl Line<'_> {
     ///
     /// # Errors
     /// It does not answer.
-    pub fn counters_of_a(&self) -> anyhow::Result<Option<Counters>> {
+    pub fn counters_of_a(&mut self) -> anyhow::Result<Option<Counters>> {
         if self.subject != Subject::Clgw {
             return Ok(None);
         }
-        self.ask(self.gateways.a.first().context("no gateway runs")?).map(Some)
+        ask(self.gateways.a.first_mut().context("no gateway runs")?).map(Some)
     }
+}
 
-    fn ask(&self, gateway: &Process) -> anyhow::Result<Counters> {
-        let events = |text: &str| text.matches(EVENT).count();
-        let before = events(&gateway.text());
-        run_program("kill", &["-USR1", &gateway.pid().to_string()])?;
-        let until = std::time::Instant::now() + PATIENCE;
-        loop {
-            let text = gateway.text();
-            // A line that is not yet written to its end does not count.
-            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-            if events(whole) > before {
-                return last(whole);
-            }
-            ensure!(
-                std::time::Instant::now() < until,
-                "no counters after SIGUSR1\n{}",
-                gateway.last_lines()
-            );
-            self.net.pause(super::process::POLL)?;
+/// Asks a gateway of ours for its counters.
+///
+/// # Errors
+/// It ended, or does not answer.
+pub fn ask(gateway: &mut Process) -> anyhow::Result<Counters> {
+    let events = |text: &str| text.matches(EVENT).count();
+    let before = events(&gateway.text());
+    let at = Instant::now();
+    gateway.signal("-USR1")?;
+    loop {
+        let text = gateway.text();
+        // A line that is not yet written to its end does not count.
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        if events(whole) > before {
+            return Ok(Counters { at, ..last(whole)? });
         }
+        let late = at.elapsed() > PATIENCE;
+        ensure!(!late, "no counters after SIGUSR1\n{}", gateway.last_lines());
+        thread::sleep(LOOK);
     }
 }
 
@@ -84,13 +95,15 @@ mod tests {
             format!(
                 "2026-01-01T00:00:00Z  INFO stats worker=0 counters=\"{{\\\"rx_frames\\\":1,\
                  \\\"bytes_to_peer\\\":125000000,\\\"bytes_from_peer\\\":0,\
-                 \\\"busy_nanos\\\":{busy}}}\"\n"
+                 \\\"clients_accepted\\\":3,\\\"busy_nanos\\\":{busy}}}\"\n"
             )
         };
         let text = format!("{}INFO other\n{}", event(1), event(2_500_000_000));
         let counters = last(&text).unwrap();
         assert_eq!(counters.useful_seconds(&last(&event(500_000_000)).unwrap()), 2.0);
-        assert_eq!(counters.gbit(&Counters::default()), 1.0);
+        assert_eq!(counters.clients_accepted, 3);
+        let before = Counters { bytes_to_peer: 25_000_000, ..counters };
+        assert_eq!(counters.gbit(&before), 0.8);
         assert!(last("INFO ready\n").is_err());
         assert!(last(" stats worker=0 counters={}\n").is_err());
     }

@@ -2,7 +2,7 @@
 //! and servers.
 
 mod capture;
-mod counters;
+pub mod counters;
 pub mod ends;
 pub mod net;
 mod peers;

@@ -7,10 +7,8 @@
 //! Everything is taken away again when its value is dropped; SIGINT and SIGTERM end every wait
 //! with an error, so that values are dropped then, too.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +16,6 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use super::process::{Process, run};
-use super::usage::open_files_limit;
 use crate::interrupt::Interrupt;
 
 /// Names of namespaces and directories begin with this and the process id.
@@ -246,26 +243,8 @@ impl Net {
         cpu: u16,
         command: &[&str],
     ) -> anyhow::Result<Process> {
-        self.interrupt.check()?;
-        let files = open_files_limit()?;
-        let log = self.dir().join(format!("{name}.log"));
-        let file = File::create(&log).with_context(|| log.display().to_string())?;
-        // Each program replaces the one before, so that the child is the command itself; and the
-        // kernel kills it should this process die without cleaning up.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.namespace(place)])
-            .args(["prlimit", &format!("--nofile={files}:{files}")])
-            .args(["taskset", "-c", &cpu.to_string()])
-            .args(command)
-            .env_remove("RUST_LOG")
-            // Ctrl-C is for this process, which then ends its children in order.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().context("log file")?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("{name} does not start"))?;
-        Ok(Process::new(name, child, log, self.interrupt.clone()))
+        let enter = ["ip", "netns", "exec", &self.namespace(place)];
+        Process::spawn(name, self.dir(), &enter, cpu, command, &self.interrupt)
     }
 
     /// Runs to the end and expects success; its output.

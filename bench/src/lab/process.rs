@@ -1,14 +1,15 @@
 //! Processes in namespaces, and short commands.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::usage::open_files_limit;
 use crate::interrupt::Interrupt;
 
 /// Rare enough not to disturb what is measured on the same CPU.
@@ -31,8 +32,40 @@ pub struct Process {
 }
 
 impl Process {
-    pub(super) fn new(name: &str, child: Child, log: PathBuf, interrupt: Interrupt) -> Self {
-        Self { name: name.to_owned(), child, log, ended: None, interrupt }
+    /// Starts a command on one CPU, `enter` in front of it; its output is in `NAME.log` of `dir`.
+    ///
+    /// # Errors
+    /// It does not start, or interrupted.
+    pub fn spawn(
+        name: &str,
+        dir: &Path,
+        enter: &[&str],
+        cpu: u16,
+        command: &[&str],
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        interrupt.check()?;
+        let files = open_files_limit()?;
+        let log = dir.join(format!("{name}.log"));
+        let file = File::create(&log).with_context(|| log.display().to_string())?;
+        // Each program replaces the one before, so that the child is the command itself; and the
+        // kernel kills it should this process die without cleaning up.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .args(enter)
+            .args(["prlimit", &format!("--nofile={files}:{files}")])
+            .args(["taskset", "-c", &cpu.to_string()])
+            .args(command)
+            .env_remove("RUST_LOG")
+            // Ctrl-C is for this process, which then ends its children in order.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("log file")?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("{name} does not start"))?;
+        let name = name.to_owned();
+        Ok(Self { name, child, log, ended: None, interrupt: interrupt.clone() })
     }
 
     pub fn pid(&self) -> u32 {
@@ -96,13 +129,21 @@ impl Process {
         self.interrupt.check()
     }
 
+    /// Sends it a signal: `-TERM`.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub fn signal(&mut self, signal: &str) -> anyhow::Result<()> {
+        ensure!(self.is_running(), "{} had ended already\n{}", self.name, self.last_lines());
+        run("kill", &[signal, &self.child.id().to_string()]).map(|_| ())
+    }
+
     /// Ends it with SIGTERM.
     ///
     /// # Errors
     /// It had ended before, or does not end in time (then dropping kills it).
     pub fn stop(mut self) -> anyhow::Result<ExitStatus> {
-        ensure!(self.is_running(), "{} had ended already\n{}", self.name, self.last_lines());
-        run("kill", &["-TERM", &self.child.id().to_string()])?;
+        self.signal("-TERM")?;
         self.wait(GRACE)
     }
 }

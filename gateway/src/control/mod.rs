@@ -285,7 +285,7 @@ fn register(eal: &dpdk_bindings::Eal, worker: usize) -> Option<dpdk_bindings::Th
 /// One event a worker: its counters as one JSON object, for programs that read the log.
 fn log_stats(published: &[Arc<Published>]) {
     for (worker, counters) in published.iter().enumerate() {
-        tracing::info!(worker, counters = counters.load().to_json(), "stats");
+        tracing::info!(worker, counters = %counters.load().to_json(), "stats");
     }
 }
 

@@ -228,6 +228,11 @@ impl<P: FrameIo> Host<P> {
         &mut self.out.io
     }
 
+    /// Gives the port back; all connections are forgotten without a further segment.
+    pub fn into_io(self) -> P {
+        self.out.io
+    }
+
     fn socket(&mut self) -> Socket {
         let mut socket = self.spare.pop().unwrap_or_else(|| Socket::new(self.buffer));
         // Anew for each connection: it remembers the path of the last one.

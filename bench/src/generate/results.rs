@@ -1,0 +1,147 @@
+//! What a load has measured, as rows of the report.
+
+use anyhow::bail;
+
+use super::load::Plan;
+use super::session::Outcome;
+use super::side::Sample;
+use crate::report::Report;
+
+/// Quantiles of latencies, and their columns.
+pub const QUANTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// Payload bytes of a part of the window in both directions: to the server, to the client.
+fn payload(sample: &Sample) -> [u64; 2] {
+    // What the server has received is more than what its gateway has acknowledged to the client;
+    // it is known where the server is in this process.
+    let to_server = match sample.server.received {
+        0 => sample.client.sent,
+        received => received,
+    };
+    [to_server, sample.client.received]
+}
+
+/// Payload in Gb/s of each second: to the server (0), to the client (1).
+pub fn payload_rates(outcome: &Outcome, direction: usize) -> Vec<f64> {
+    rates(outcome, |s| payload(s)[direction] as f64 * 8e-9)
+}
+
+/// Requests answered per second, of each second.
+pub fn exchange_rates(outcome: &Outcome) -> Vec<f64> {
+    rates(outcome, |s| s.client.exchanges as f64)
+}
+
+fn rates(outcome: &Outcome, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
+    // The end of a window that was cut short may be a sample of almost no time: it says nothing.
+    outcome.samples.iter().filter(|s| s.seconds > 0.1).map(|s| of(s) / s.seconds).collect()
+}
+
+/// Adds a row: `parameters` behind what the plan itself says.
+pub fn report(
+    scenario: &'static str,
+    plan: Option<Plan>,
+    parameters: &[(&'static str, String)],
+    outcome: &Outcome,
+    report: &mut Report,
+) {
+    let mut row = describe(plan);
+    row.extend_from_slice(parameters);
+    let mut add = |metric, unit, samples| report.add(scenario, &row, metric, unit, samples);
+    match plan {
+        Some(Plan::Streams(plan)) => {
+            for (n, wanted, name) in [(0, plan.up, "upload"), (1, plan.down, "download")] {
+                if wanted {
+                    add(name, "Gb/s", payload_rates(outcome, n));
+                }
+            }
+        }
+        Some(Plan::Exchanges(_)) => {
+            add("rate", "1/s", exchange_rates(outcome));
+        }
+        None => {
+            let server = outcome.server;
+            add("received", "Gbit", vec![server.received as f64 * 8e-9]);
+            add("sent", "Gbit", vec![server.sent as f64 * 8e-9]);
+            add("requests", "", vec![server.exchanges as f64]);
+            add("connections", "", vec![server.established as f64]);
+            add("failed", "", vec![server.failed as f64]);
+        }
+    }
+    if let Some(latencies) = &outcome.latencies {
+        if !latencies.histogram.is_empty() {
+            for (name, quantile) in QUANTILES {
+                let nanos = latencies.histogram.value_at_quantile(quantile);
+                add(name, "us", vec![nanos as f64 / 1e3]);
+            }
+        }
+        add("unanswered", "", vec![latencies.unanswered as f64]);
+    }
+    if plan.is_some() {
+        add("failed", "", vec![(outcome.client.failed + outcome.server.failed) as f64]);
+    }
+    for (thread, usage) in &outcome.usage {
+        let name = match *thread {
+            "client" => "client thread busy",
+            "server" => "server thread busy",
+            _ => "generator busy",
+        };
+        let share = usage.busy.as_secs_f64() / usage.total.as_secs_f64().max(1e-9);
+        add(name, "%", vec![share * 100.0]);
+    }
+    if let Some(why) = &outcome.first_failure {
+        report.note(format!("{scenario}: first failure: {why}"));
+    }
+}
+
+fn describe(plan: Option<Plan>) -> Vec<(&'static str, String)> {
+    match plan {
+        None => vec![("load", "serve".to_owned())],
+        Some(Plan::Streams(plan)) => {
+            let direction = match (plan.up, plan.down) {
+                (true, true) => "both",
+                (_, true) => "download",
+                _ => "upload",
+            };
+            vec![
+                ("load", format!("streams, {direction}")),
+                ("connections", plan.streams.to_string()),
+            ]
+        }
+        Some(Plan::Exchanges(plan)) => {
+            let what = if plan.churn { "connections" } else { "requests" };
+            let pace = match plan.rate {
+                Some(rate) => format!("{rate}/s due"),
+                None => "closed loop".to_owned(),
+            };
+            vec![
+                ("load", format!("{what}, {pace}")),
+                ("connections", plan.connections.to_string()),
+                ("bytes", format!("{}/{}", plan.request, plan.response)),
+            ]
+        }
+    }
+}
+
+/// # Errors
+/// A load that measured nothing.
+pub fn ensure_moved(plan: Option<Plan>, outcome: &Outcome) -> anyhow::Result<()> {
+    let measured = outcome.measured();
+    let [up, down] = payload(&measured);
+    let moved = match plan {
+        None => return Ok(()),
+        Some(Plan::Streams(plan)) => (!plan.up || up > 0) && (!plan.down || down > 0),
+        Some(Plan::Exchanges(_)) => measured.client.exchanges > 0,
+    };
+    if moved {
+        return Ok(());
+    }
+    bail!(
+        "nothing was moved: {} connections begun, {} established, {} failed{}; is the target's \
+         address right, and does its server listen?",
+        outcome.client.opened,
+        outcome.client.established,
+        outcome.client.failed,
+        outcome.first_failure.as_ref().map_or_else(String::new, |why| format!(" ({why})")),
+    )
+}

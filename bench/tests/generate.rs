@@ -1,0 +1,84 @@
+//! The generator on real ports: both sides in one process, joined by net_memif. Needs no
+//! privileges and no hugepages.
+
+use std::process::{Command, Output};
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+/// A process with EAL polls two CPUs; several at once would be measured at each other's cost.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn generate(target: &str, mode: &[&str]) -> (Output, Option<Value>) {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, json) = (dir.path().join("socket"), dir.path().join("result.json"));
+    let device = |number: u8, role: &str| {
+        format!(
+            "net_memif{number},role={role},id=0,socket={},socket-abstract=no,rsize=12",
+            socket.display()
+        )
+    };
+    let output = Command::new(env!("CARGO_BIN_EXE_clgw-bench"))
+        .args(["generate", "--client-device", &device(0, "server")])
+        .args(["--client-address", "10.0.0.1/24", "--server-address", "10.0.0.2/24"])
+        .args(["--server-device", &device(1, "client"), "--target", target])
+        .args(["--hugepages", "off", "--memory-mib", "128", "--idle", "sleep"])
+        .arg("--json")
+        .arg(&json)
+        .args(mode)
+        .output()
+        .unwrap();
+    let text = std::fs::read_to_string(&json).ok();
+    (output, text.map(|text| serde_json::from_str(&text).unwrap()))
+}
+
+/// Samples of a metric.
+fn samples(result: &Value, metric: &str) -> Vec<f64> {
+    let all = result["measurements"].as_array().unwrap();
+    let found = all.iter().find(|m| m["metric"] == metric);
+    let found = found.unwrap_or_else(|| panic!("no {metric} in {all:#?}"));
+    found["samples"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn streams_in_both_directions() {
+    let mode = ["streams", "--streams", "2", "--direction", "both", "--seconds", "1", "--verify"];
+    let (output, result) = generate("10.0.0.2:8080", &mode);
+    let result = result.unwrap_or_else(|| panic!("{output:?}"));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(samples(&result, "failed"), [0.0]);
+    for metric in ["upload", "download"] {
+        let rates = samples(&result, metric);
+        assert!(rates.len() == 1 && rates[0] > 0.001, "{metric}: {rates:?} Gb/s");
+    }
+}
+
+#[test]
+fn new_connections_at_a_rate() {
+    let mode = ["connections", "--rate", "500", "--seconds", "2", "--request", "200"];
+    let (output, result) = generate("10.0.0.2:8080", &mode);
+    let result = result.unwrap_or_else(|| panic!("{output:?}"));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        (samples(&result, "failed"), samples(&result, "unanswered")),
+        (vec![0.0], vec![0.0])
+    );
+    let rates = samples(&result, "rate");
+    let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+    assert!((400.0..600.0).contains(&mean), "{rates:?}");
+    let micros = |metric| samples(&result, metric)[0];
+    assert!(micros("p50") > 0.0 && micros("p50") <= micros("p99"), "{result:#}");
+    assert!(micros("p99.9") <= micros("max"), "{result:#}");
+}
+
+#[test]
+fn nothing_moved_is_an_error_that_says_why() {
+    let (output, result) = generate("10.0.0.2:81", &["requests", "--seconds", "1"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && result.is_none(), "{text}");
+    assert!(text.contains("nothing was moved") && text.contains("refused"), "{text}");
+    let (output, _) = generate("10.9.0.2:80", &["requests", "--seconds", "1"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("give --client-via"), "{text}");
+}
