@@ -48,7 +48,7 @@ pub struct WanArgs {
           default_values_t = [Congestion::Cubic, Congestion::Bbr])]
     pub congestion: Vec<Congestion>,
     /// Of each transfer, slow start included.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     pub seconds: u64,
     /// Transfers of each kind, each on a line and with gateways started afresh.
     #[arg(long, default_value_t = 1)]

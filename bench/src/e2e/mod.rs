@@ -32,7 +32,7 @@ pub struct E2eArgs {
     #[arg(long, default_value_t = 3)]
     pub repetitions: usize,
     /// Of each iperf3 run.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub seconds: u64,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
     pub subjects: Vec<Subject>,
