@@ -205,3 +205,27 @@ pub(crate) fn stack_config(
         routes: port.routes.iter().map(|r| Route { to: r.to, via: r.via }).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of af_packet's header in a frame of its ring; the PMD wants an mbuf for the rest.
+    const TPACKET2_HEADER: usize = 32;
+
+    #[test]
+    fn mbufs_hold_the_frames_of_af_packet() {
+        for (frame, mtu) in [(2_048, 1_500), (9_216, 9_000), (9_088, 9_000)] {
+            let port = PortConfig {
+                name: "wan0".into(),
+                device: format!("net_af_packet0,iface=wan0,framesz={frame}").parse().unwrap(),
+                side: config::Side::Peer,
+                mtu,
+                addresses: Vec::new(),
+                routes: Vec::new(),
+            };
+            let room = usize::from(data_room(largest_packet(&port)));
+            assert!(room >= frame - TPACKET2_HEADER, "framesz={frame}: {room}");
+        }
+    }
+}
