@@ -222,6 +222,9 @@ impl<'a> Bed<'a> {
             }
         })?;
         ensure!(!interrupt.load(Ordering::Relaxed), "interrupted");
+        if !outcome.drops.is_empty() {
+            eprintln!("memif:   the generator has dropped frames: {:?}", outcome.drops);
+        }
         ensure_moved(Some(step.plan), &outcome)?;
         let counters = counters.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let [first, .., last] = counters[..] else {

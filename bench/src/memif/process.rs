@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 15;
 /// What the log has to say, and not a line for each connection.
-const FILTER: &str = "warn,clgw::control=info,clgw::control::journal=warn";
+const FILTER: &str = "warn,clgw::control=info,clgw::control::journal=off";
 const COUNTERS: &str = " counters=";
 
 /// Killed when dropped.
