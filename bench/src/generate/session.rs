@@ -118,6 +118,8 @@ pub struct Outcome {
     pub first_failure: Option<String>,
     /// Of each thread.
     pub usage: Vec<(&'static str, Usage)>,
+    /// Frames that the generator's own stacks have dropped, by reason.
+    pub drops: Vec<(String, u64)>,
 }
 
 impl Outcome {
@@ -153,7 +155,7 @@ pub struct Session {
 }
 
 /// A side's thread gives its ports back.
-type Done = (Vec<(bool, DpdkPort)>, Option<ClientResult>, Usage);
+type Done = (Vec<(bool, DpdkPort)>, Option<ClientResult>, Usage, Vec<(String, u64)>);
 
 impl Session {
     /// Starts EAL, once per process, and the ports.
@@ -285,10 +287,12 @@ impl Session {
             latencies: None,
             first_failure: None,
             usage: Vec::new(),
+            drops: Vec::new(),
         };
         for (name, thread) in threads {
             let Ok(done) = thread.join() else { bail!("the thread of {name} panicked") };
-            let (ios, result, usage) = done?;
+            let (ios, result, usage, drops) = done?;
+            outcome.drops.extend(drops);
             for (client, io) in ios {
                 let side = if client { &mut self.client } else { &mut self.server };
                 if let Some(side) = side {
@@ -380,12 +384,13 @@ impl Thread {
         let usage = run(&mut sides, &mut clock, self.idle, &self.orders);
         let mut ios = Vec::new();
         let mut result = None;
+        let drops = sides.iter().flat_map(Side::drops).collect();
         for side in sides {
             let (io, of_client) = side.finish();
             ios.push((of_client.is_some(), io));
             result = result.or(of_client);
         }
-        Ok((ios, result, usage))
+        Ok((ios, result, usage, drops))
     }
 }
 

@@ -154,6 +154,12 @@ impl<P: FrameIo> Side<P> {
         }
     }
 
+    /// Frames the side's own stack has dropped, by reason.
+    pub fn drops(&self) -> Vec<(String, u64)> {
+        let drops = self.host.counters().all_drops();
+        drops.map(|(reason, n)| (reason.to_string(), n)).collect()
+    }
+
     /// The port, and what was measured if this is a client.
     pub fn finish(self) -> (P, Option<ClientResult>) {
         let first_failure = self.tally.first_failure();

@@ -17,7 +17,7 @@ pub struct Counts {
     pub exchanges: u64,
     /// Payload bytes received.
     pub received: u64,
-    /// Payload bytes sent and acknowledged.
+    /// Payload bytes sent; of a client's streams, what was acknowledged.
     pub sent: u64,
 }
 

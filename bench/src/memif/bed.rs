@@ -25,7 +25,7 @@ pub const WARM_UP: Duration = Duration::from_secs(1);
 /// Until SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 /// What a gateway's log has to say, and not a line for each connection.
-const FILTER: &str = "RUST_LOG=warn,clgw::control=info,clgw::control::journal=warn";
+const FILTER: &str = "RUST_LOG=warn,clgw::control=info,clgw::control::journal=off";
 const STREAM_BUFFER: usize = 512 * 1024;
 const BUFFER: usize = 64 * 1024;
 /// New connections at a time.
@@ -225,6 +225,9 @@ impl<'a> Bed<'a> {
                 }
             })?;
         interrupt.check()?;
+        if !outcome.drops.is_empty() {
+            eprintln!("memif:   the generator has dropped frames: {:?}", outcome.drops);
+        }
         ensure_moved(Some(step.plan), &outcome)?;
         let counters = counters.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let [first, .., last] = counters[..] else {

@@ -12,8 +12,9 @@ pub const SERVER_VIA: &str = "10.2.0.1";
 pub const SERVER_PORT: u16 = 8080;
 pub const SITES: [&str; 2] = ["site-a", "site-b"];
 
-/// Slots of a ring, as a power of two: more than the windows of all streams of a measurement.
-const RING: u8 = 13;
+/// Slots of a ring, as a power of two. A full one makes its sender wait; a larger one leaves the
+/// caches, since every slot has its own buffer.
+const RING: u8 = 10;
 
 /// A link and which end of it.
 #[derive(Clone, Copy, Debug)]
