@@ -37,6 +37,8 @@ pub struct Counters {
     pub at: Instant,
     /// Of the turns that found work.
     pub busy_nanos: u64,
+    /// That the worker's thread was on its CPU.
+    pub cpu_nanos: u64,
     /// Payload sealed into tunnels and delivered from them, bytes.
     pub payload: u64,
     pub clients_accepted: u64,
@@ -124,12 +126,27 @@ impl Gateway {
             let line = text.lines().filter(|line| line.contains(COUNTERS)).nth(before);
             // A line that is only half there does not parse.
             if let Some(counters) = line.and_then(|line| parse(line, at)) {
-                return Ok(counters);
+                return Ok(Counters { cpu_nanos: self.worker_nanos()?, ..counters });
             }
             ensure!(self.is_running(), "{} ended\n{}", self.name, self.last_lines());
             thread::sleep(LOOK);
         }
         bail!("{} does not tell its counters\n{}", self.name, self.last_lines())
+    }
+
+    /// Time of the worker's thread on its CPU so far (first field of its schedstat).
+    fn worker_nanos(&self) -> anyhow::Result<u64> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
+            let task = task.context("its threads")?.path();
+            if fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "worker-0") {
+                let file = task.join("schedstat");
+                let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok());
+                return nanos.with_context(|| format!("{}: {text:?}", file.display()));
+            }
+        }
+        bail!("{tasks}: no thread of {} is named worker-0", self.name)
     }
 
     /// # Errors
@@ -157,6 +174,7 @@ fn parse(line: &str, at: Instant) -> Option<Counters> {
     Some(Counters {
         at,
         busy_nanos: number("busy_nanos")?,
+        cpu_nanos: 0,
         payload: number("bytes_to_peer")? + number("bytes_from_peer")?,
         clients_accepted: number("clients_accepted")?,
     })
