@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
+use super::usage::thread_nanos;
 use super::{Line, PATIENCE, Process, Subject};
 
+/// What the gateway calls the thread of its only worker.
+const WORKER: &str = "worker-0";
 /// Counters are read while others measure, so a moment is short.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -20,6 +23,9 @@ pub struct Counters {
     /// When they were asked for.
     #[serde(skip, default = "Instant::now")]
     pub at: Instant,
+    /// Time that the worker's thread had its CPU, then.
+    #[serde(skip)]
+    pub cpu_nanos: u64,
     /// Time of the turns that found work.
     pub busy_nanos: u64,
     /// Application bytes sealed into tunnels, and delivered from them.
@@ -68,7 +74,8 @@ pub fn ask(gateway: &mut Process) -> anyhow::Result<Counters> {
         // A line that is not yet written to its end does not count.
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
         if events(whole) > before {
-            return Ok(Counters { at, ..last(whole)? });
+            let cpu_nanos = thread_nanos(gateway.pid(), WORKER)?;
+            return Ok(Counters { at, cpu_nanos, ..last(whole)? });
         }
         let late = at.elapsed() > PATIENCE;
         ensure!(!late, "no counters after SIGUSR1\n{}", gateway.last_lines());

@@ -43,6 +43,24 @@ fn process_seconds(stat: &str) -> Option<f64> {
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
+/// Nanoseconds that the thread of this name has had a CPU (first field of its schedstat).
+///
+/// # Errors
+/// There is no such thread.
+pub fn thread_nanos(pid: u32, name: &str) -> anyhow::Result<u64> {
+    let tasks = format!("/proc/{pid}/task");
+    for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
+        let task = task.context("its threads")?.path();
+        if fs::read_to_string(task.join("comm")).is_ok_and(|text| text.trim() == name) {
+            let file = task.join("schedstat");
+            let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok());
+            return nanos.with_context(|| format!("{}: {text:?}", file.display()));
+        }
+    }
+    anyhow::bail!("{tasks}: no thread is named {name}")
+}
+
 /// Seconds in which a CPU was not idle, interrupts included and time stolen from the machine not.
 ///
 /// # Errors

@@ -30,6 +30,8 @@ const START: Duration = Duration::from_secs(4);
 /// Between two measurements.
 const BETWEEN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
+/// Percent of its CPU that a gateway has which nobody disturbs.
+const UNDISTURBED: f64 = 90.0;
 /// After SIGTERM.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -146,12 +148,13 @@ fn one(
             }
         }
     });
-    let mut rows = 0;
+    let (mut rows, mut had_cpu) = (0, f64::INFINITY);
     let mut told = None;
     loop {
         match lines.recv_timeout(LOOK) {
             Ok(line) => {
                 let row: Row = serde_json::from_str(&line).with_context(|| line.clone())?;
+                had_cpu = had_cpu.min(row.had_cpu);
                 row.report(mtu, report);
                 rows += 1;
             }
@@ -170,6 +173,12 @@ fn one(
     let wanted = steps(&args.bed).len();
     if rows < wanted {
         bail!("{rows} of {wanted} measurements were made, then the process ended with {status}");
+    }
+    if had_cpu < UNDISTURBED {
+        report.note(format!(
+            "memif: MTU {mtu}: WARNING: A had as little as {had_cpu:.0} % of its CPU, so others \
+             used the machine: only the figures per busy core say something"
+        ));
     }
     if !status.success() {
         report.note(format!(
@@ -211,9 +220,10 @@ fn notes(args: &MemifArgs, zero_copy: bool, report: &mut Report) {
     report.note(
         "memif: A busy = time of the turns of A's poll loop that found work, from its own counters \
          (SIGUSR1), by the time between two readings in the window. A, busy core = what A carried \
-         in that time, divided by its busy time: what one core would do if it never waited. Batches \
-         of a busier core are larger and cheaper, so this is an estimate from below; time in which \
-         others had A's CPU counts as busy",
+         in that time, divided by its busy time and by the share that its thread had of its CPU: \
+         what one core would do if it never waited. Batches of a busier core are larger and \
+         cheaper, so this is an estimate from below; where others had much of A's CPU, caches were \
+         theirs as well",
     );
     report.note(format!(
         "memif: gateway B (idle: sleep) and the generator share a CPU and are the limit of Gb/s, \

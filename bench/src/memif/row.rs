@@ -18,6 +18,8 @@ pub struct Row {
     pub rate: Vec<f64>,
     /// Of gateway A's time that it had work, in percent.
     pub busy: f64,
+    /// Of gateway A's time that its worker had its CPU, in percent; the rest went to others.
+    pub had_cpu: f64,
     /// What a core of gateway A does that always has work: payload, Gb/s, and client connections
     /// per second; `None` where that is not what is measured.
     pub core_gbps: Option<f64>,
@@ -35,11 +37,17 @@ impl Row {
     pub fn new(plan: Plan, outcome: &Outcome, [first, last]: [Counters; 2]) -> Self {
         let wall = last.at.duration_since(first.at).as_secs_f64();
         let busy = last.useful_seconds(&first);
+        // Who is taken off the CPU in a turn that has work counts the time as busy. A polling
+        // thread is taken off in such turns as often as it is in them: the share that it had of
+        // the CPU takes that out again.
+        let had_cpu = ((last.cpu_nanos - first.cpu_nanos) as f64 / 1e9 / wall).min(1.0);
         let mut row = Self {
             busy: busy / wall * 100.0,
+            had_cpu: had_cpu * 100.0,
             failed: outcome.client.failed + outcome.server.failed,
             ..Self::default()
         };
+        let busy = busy * had_cpu;
         match plan {
             Plan::Streams(plan) => {
                 row.load = format!("streams, {}", if plan.up { "upload" } else { "download" });
@@ -86,6 +94,7 @@ impl Row {
         add("payload", "Gb/s", self.gbps);
         add("rate", "1/s", self.rate);
         add("A busy", "%", vec![self.busy]);
+        add("A had its CPU", "%", vec![self.had_cpu]);
         // The table tells columns apart by name.
         add("A, busy core", "Gb/s", self.core_gbps.into_iter().collect());
         add("A, busy core, new", "1/s", self.core_connections.into_iter().collect());
