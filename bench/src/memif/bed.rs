@@ -37,8 +37,8 @@ pub struct BedArgs {
     /// The gateway's program. Default: `clgw` beside this program.
     #[arg(long, value_name = "PATH")]
     pub clgw: Option<PathBuf>,
-    /// Of each measurement.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..))]
+    /// Of each measurement; A's counters are read once a second in it.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..))]
     pub seconds: u64,
     /// Requests due per second, where latency is measured.
     #[arg(long, default_value_t = 1000.0)]
