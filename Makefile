@@ -18,7 +18,7 @@ build: ## The gateway, optimised: target/release/clgw
 	@.ci/packages
 	cargo build --locked --release -p clgw
 
-bench: ## The measurements of bench/README.md, about ten minutes, into OUT (target/bench) (root)
+bench: ## The measurements of bench/README.md, into OUT (target/bench); 21 minutes (root)
 	@.ci/packages
 	@.ci/envoy
 	cargo build --locked --release -p clgw -p clgw-bench
