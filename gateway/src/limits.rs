@@ -82,6 +82,10 @@ pub const OUTPUT_BURST: usize = 64;
 pub const CONN_POOL: usize = 4_096;
 /// TIME-WAIT (RFC 9293, section 3.6.1). 2 MSL is 4 minutes by the RFC; 60 s is what Linux uses.
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
+/// An outbound connection does not take a tuple that waits for less than this, while there are
+/// others: the other end may not have seen the old connection's end yet. As Linux does
+/// (`tcp_tw_reuse`).
+pub const TIME_WAIT_REUSE: Duration = Duration::from_secs(1);
 /// Entries of the TIME-WAIT table; the oldest goes first.
 pub const MAX_TIME_WAIT: usize = 65_536;
 /// How long a connection may stay in the closing states before it is dropped.

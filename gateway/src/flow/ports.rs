@@ -15,7 +15,8 @@ pub struct EphemeralPorts {
 }
 
 impl EphemeralPorts {
-    /// A port for a connection from `local` to `remote`, free in `table`.
+    /// A port for a connection from `local` to `remote`, free in `table` and not `shunned`; shunned
+    /// ones are better than none.
     ///
     /// `random` decides where the search starts and how it strides (RFC 6056: ports must not be
     /// predictable). `None` if no port brings the answer here, or after
@@ -27,6 +28,7 @@ impl EphemeralPorts {
         local: Ip,
         (remote, remote_port): (Ip, u16),
         random: u64,
+        shunned: impl Fn(&FlowKey) -> bool,
     ) -> Option<u16> {
         let start = random % RANGE;
         let stride = stride(random >> 32);
@@ -34,12 +36,22 @@ impl EphemeralPorts {
         let owner = steering.owner_by_local_port(&key);
         // All ports, and not a few hundred: as the hash is linear, ports at regular distances may
         // all miss a worker. Their owners are cheap to tell.
-        (0..RANGE)
+        let mut second_best = None;
+        let port = (0..RANGE)
             // RANGE is what lies between two u16.
             .map(|n| EPHEMERAL_PORT_FIRST + ((start + n * stride) % RANGE) as u16)
             .filter(|port| owner(*port) == self.worker)
             .take(EPHEMERAL_PORT_TRIES)
-            .find(|port| !table.contains(&FlowKey { local_port: *port, ..key }))
+            .map(|local_port| FlowKey { local_port, ..key })
+            .filter(|key| !table.contains(key))
+            .find(|key| {
+                let shun = shunned(key);
+                if shun {
+                    second_best.get_or_insert(key.local_port);
+                }
+                !shun
+            });
+        port.map(|key| key.local_port).or(second_best)
     }
 }
 
@@ -87,7 +99,7 @@ mod tests {
             };
             for worker in 0..workers {
                 let port = EphemeralPorts { worker }
-                    .pick(&steering, &table(), local, (remote, remote_port), random)
+                    .pick(&steering, &table(), local, (remote, remote_port), random, |_| false)
                     .expect("a port for every worker");
                 prop_assert!((EPHEMERAL_PORT_FIRST..=EPHEMERAL_PORT_LAST).contains(&port));
                 let answer = FlowKey { local, remote, local_port: port, remote_port };
@@ -112,6 +124,7 @@ mod tests {
                 ip("fd00::1"),
                 (ip("fd00::2"), 1),
                 random,
+                |_| false,
             );
             assert!(port.is_some(), "worker {worker}");
         }
@@ -126,9 +139,8 @@ mod tests {
         let mut picked = 0;
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let Some(local_port) = ports.pick(&steering, &table, local, remote, random) else {
-                break;
-            };
+            let port = ports.pick(&steering, &table, local, remote, random, |_| false);
+            let Some(local_port) = port else { break };
             let key = FlowKey { local, remote: remote.0, local_port, remote_port: remote.1 };
             table.insert(key, FlowId { index: 0, generation: 0 }).expect("was free");
             picked += 1;
@@ -136,6 +148,21 @@ mod tests {
         // Bounded tries may give up early, but not long before the range is used up.
         assert!(picked > 48_000, "{picked} of {RANGE}");
         let other = (ip("10.9.0.3"), 80);
-        assert!(ports.pick(&steering, &table, local, other, random).is_some());
+        assert!(ports.pick(&steering, &table, local, other, random, |_| false).is_some());
+    }
+
+    #[test]
+    fn shunned_ports_are_taken_when_there_are_no_others() {
+        let (steering, table) = (Steering::software(1), table());
+        let (local, remote) = (ip("10.0.0.1"), (ip("10.9.0.2"), 80));
+        let pick = |random, shunned: &dyn Fn(&FlowKey) -> bool| {
+            EphemeralPorts { worker: 0 }.pick(&steering, &table, local, remote, random, shunned)
+        };
+        for random in 0..200 {
+            let first = pick(random, &|_| false).expect("a port");
+            let other = pick(random, &|key| key.local_port == first).expect("another port");
+            assert_ne!(first, other);
+            assert_eq!(pick(random, &|_| true), Some(first));
+        }
     }
 }

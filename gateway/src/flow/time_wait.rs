@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::FlowHasher;
-use crate::limits::{MAX_TIME_WAIT, TIME_WAIT};
+use crate::limits::{MAX_TIME_WAIT, TIME_WAIT, TIME_WAIT_REUSE};
 use crate::net::FlowKey;
 use crate::time::Instant;
 
@@ -40,6 +40,12 @@ impl TimeWait {
 
     pub fn contains(&self, key: &FlowKey) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// Whether the other end may still be about to end the old connection: a new one from here
+    /// would meet it.
+    pub fn is_fresh(&self, key: &FlowKey, now: Instant) -> bool {
+        self.entries.get(key).is_some_and(|(until, _)| now + (TIME_WAIT - TIME_WAIT_REUSE) < *until)
     }
 
     pub fn remove(&mut self, key: &FlowKey) {
@@ -103,6 +109,18 @@ mod tests {
         table.insert(key(1), 9, t0 + TIME_WAIT / 2);
         table.expire(t0 + TIME_WAIT);
         assert!(table.contains(&key(1)));
+    }
+
+    #[test]
+    fn a_tuple_is_fresh_for_a_second() {
+        let mut table = TimeWait::new(FlowHasher::new([0; 16]));
+        let t0 = Instant::from_millis(1);
+        assert!(!table.is_fresh(&key(1), t0));
+        table.insert(key(1), 1, t0);
+        assert!(table.is_fresh(&key(1), t0));
+        assert!(table.is_fresh(&key(1), t0 + TIME_WAIT_REUSE / 2));
+        assert!(!table.is_fresh(&key(1), t0 + TIME_WAIT_REUSE));
+        assert!(!table.is_fresh(&key(2), t0));
     }
 
     #[test]

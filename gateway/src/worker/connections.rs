@@ -46,6 +46,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 source.into(),
                 (remote.ip().into(), remote.port()),
                 random,
+                |key| self.time_wait.is_fresh(key, self.now),
             ) else {
                 return Err(CloseReason::NoSourcePort);
             };
