@@ -12,7 +12,7 @@ static ONE: Mutex<()> = Mutex::new(());
 fn generate(target: &str, mode: &[&str]) -> (Output, Option<Value>) {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
-    let (socket, json) = (dir.path().join("socket"), dir.path().join("result.json"));
+    let (socket, out) = (dir.path().join("socket"), dir.path().join("out"));
     let device = |number: u8, role: &str| {
         format!(
             "net_memif{number},role={role},id=0,socket={},socket-abstract=no,rsize=12",
@@ -24,12 +24,12 @@ fn generate(target: &str, mode: &[&str]) -> (Output, Option<Value>) {
         .args(["--client-address", "10.0.0.1/24", "--server-address", "10.0.0.2/24"])
         .args(["--server-device", &device(1, "client"), "--target", target])
         .args(["--hugepages", "off", "--memory-mib", "128", "--idle", "sleep"])
-        .arg("--json")
-        .arg(&json)
+        .arg("--out")
+        .arg(&out)
         .args(mode)
         .output()
         .unwrap();
-    let text = std::fs::read_to_string(&json).ok();
+    let text = std::fs::read_to_string(out.join("results.json")).ok();
     (output, text.map(|text| serde_json::from_str(&text).unwrap()))
 }
 
@@ -76,7 +76,8 @@ fn new_connections_at_a_rate() {
 fn nothing_moved_is_an_error_that_says_why() {
     let (output, result) = generate("10.0.0.2:81", &["requests", "--seconds", "1"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && result.is_none(), "{text}");
+    assert!(!output.status.success(), "{text}");
+    assert!(samples(&result.expect("the report of it"), "failed")[0] > 0.0, "{text}");
     assert!(text.contains("nothing was moved") && text.contains("refused"), "{text}");
     let (output, _) = generate("10.9.0.2:80", &["requests", "--seconds", "1"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
