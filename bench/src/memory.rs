@@ -25,7 +25,7 @@ const OPENED_A_SECOND: usize = 150;
 pub struct MemoryArgs {
     #[command(flatten)]
     pub lab: LabArgs,
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::RELAYS)]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::relays())]
     pub subjects: Vec<Subject>,
     /// Open connections. Relays on the kernel's TCP are measured with 9,000 instead of more: two
     /// files each, and the usual limit on open files.
@@ -72,7 +72,7 @@ impl Scenario for MemoryArgs {
                 let small = Buffers { service_kib: Some(8), peer_kib: Some(32) };
                 let least = connections > KERNEL_MOST;
                 lab.buffers = if least { small } else { Buffers::default() };
-                if let Err(error) = measure(bench, &mut lab, subject, connections) {
+                if let Err(error) = measure(bench, &lab, subject, connections) {
                     bench.interrupt.check()?;
                     failures.push(format!("{subject}, {connections}: {error:#}"));
                 }
@@ -94,7 +94,7 @@ impl Scenario for MemoryArgs {
 
 fn measure(
     bench: &mut Bench,
-    lab: &mut Lab,
+    lab: &Lab,
     subject: Subject,
     connections: usize,
 ) -> anyhow::Result<()> {
@@ -174,7 +174,7 @@ mod tests {
     fn relays_of_the_kernel_hold_what_their_files_allow() {
         let args = MemoryArgs {
             lab: LabArgs { clgw: None },
-            subjects: Subject::RELAYS.to_vec(),
+            subjects: Subject::relays(),
             connections: vec![1_000, 50_000],
         };
         assert_eq!(args.counts(Subject::Clgw), [1_000, 50_000]);

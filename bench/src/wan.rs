@@ -164,7 +164,7 @@ impl WanArgs {
         START + each * (WARM_UP + self.connections) as u32
     }
 
-    fn transfers(&self, bench: &mut Bench, lab: &mut Lab) -> anyhow::Result<Vec<String>> {
+    fn transfers(&self, bench: &mut Bench, lab: &Lab) -> anyhow::Result<Vec<String>> {
         let mut failures = Vec::new();
         for &rtt in &self.rtt {
             for &fault in &self.fault {
@@ -198,7 +198,7 @@ impl WanArgs {
         Ok(failures)
     }
 
-    fn first_bytes(&self, bench: &mut Bench, lab: &mut Lab) -> anyhow::Result<Vec<String>> {
+    fn first_bytes(&self, bench: &mut Bench, lab: &Lab) -> anyhow::Result<Vec<String>> {
         let mut failures = Vec::new();
         for &subject in &self.first_byte {
             let label = format!("wan: first byte of new connections, {subject}");
@@ -249,10 +249,10 @@ impl Scenario for WanArgs {
         let mut all = [&self.subjects[..], &self.first_byte].concat();
         all.sort_unstable();
         all.dedup();
-        let mut lab = Lab::new(&self.lab, &all, BUFFERS, &bench.interrupt)?;
+        let lab = Lab::new(&self.lab, &all, BUFFERS, &bench.interrupt)?;
         lab.record("wan", &all, &mut bench.report)?;
-        let mut failures = self.transfers(bench, &mut lab)?;
-        failures.extend(self.first_bytes(bench, &mut lab)?);
+        let mut failures = self.transfers(bench, &lab)?;
+        failures.extend(self.first_bytes(bench, &lab)?);
         bench.report.note(format!(
             "wan: the line carries {RATE_MBIT} Mb/s in either direction, with a queue of {QUEUE_MS} \
              ms in front; it is a process on DPDK, since not every kernel has netem, on the CPU of \
@@ -286,7 +286,7 @@ fn words(fault: Fault) -> String {
 
 /// Starts a line and a subject, measures, and ends both.
 fn on_line(
-    lab: &mut Lab,
+    lab: &Lab,
     (subject, congestion): Carrier,
     rtt: u64,
     fault: Fault,

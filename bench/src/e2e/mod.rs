@@ -135,7 +135,7 @@ impl Scenario for E2eArgs {
 
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         ensure!(self.repetitions > 0 && self.seconds > 0, "--repetitions, --seconds: 1 at least");
-        let mut lab = Lab::new(&self.lab, &self.subjects, Buffers::default(), &bench.interrupt)?;
+        let lab = Lab::new(&self.lab, &self.subjects, Buffers::default(), &bench.interrupt)?;
         lab.record(self.name(), &self.subjects, &mut bench.report)?;
         let mut cases = self.cases();
         let mut failures = Vec::new();
@@ -144,7 +144,7 @@ impl Scenario for E2eArgs {
             for case in &mut cases {
                 let label = format!("e2e: round {round}/{}: {}", self.repetitions, case.label());
                 bench.step(&label, self.expected())?;
-                if let Err(error) = self.measure(&mut lab, case) {
+                if let Err(error) = self.measure(&lab, case) {
                     bench.interrupt.check()?;
                     failures.push(format!("{}: {error:#}", case.label()));
                 }
@@ -173,7 +173,7 @@ impl Scenario for E2eArgs {
 
 impl E2eArgs {
     /// One subject from its start to its end.
-    fn measure(&self, lab: &mut Lab, case: &mut Case) -> anyhow::Result<()> {
+    fn measure(&self, lab: &Lab, case: &mut Case) -> anyhow::Result<()> {
         let net = Net::new(case.mode.links(case.subject), &lab.interrupt)?;
         let cpus = lab.cpus;
         let mut line = lab.start(case.subject, net)?;

@@ -36,6 +36,8 @@ use crate::environment::Environment;
 use crate::interrupt::Interrupt;
 use crate::report::Report;
 
+/// Importer and exporter.
+pub const SITES: [&str; 2] = ["site-a", "site-b"];
 /// Starts, and steps that take a second when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const BETWEEN_PROBES: Duration = Duration::from_millis(200);
@@ -82,8 +84,6 @@ pub struct Lab {
     pub buffers: Buffers,
     /// Started so far: each has a log of its own.
     ends: AtomicUsize,
-    /// The subject's that is being started.
-    relay: Option<PathBuf>,
     #[allow(dead_code)]
     congestion_controls: CongestionControls,
     priority: Priority,
@@ -134,7 +134,6 @@ impl Lab {
             interrupt: interrupt.clone(),
             buffers,
             ends: AtomicUsize::new(0),
-            relay: None,
             congestion_controls: CongestionControls::allow_all()?,
             priority: Priority::raise(),
         })
@@ -161,28 +160,21 @@ impl Lab {
         Ok(())
     }
 
-    fn program(&self) -> anyhow::Result<String> {
-        let program = self.relay.as_ref().context("a subject without a program")?;
-        Ok(program.display().to_string())
-    }
-
     /// Starts servers and a subject on fresh links, and waits until the client reaches them.
     ///
     /// # Errors
     /// Something does not start, with the end of what it said.
-    pub fn start(&mut self, subject: Subject, net: Net) -> anyhow::Result<Line<'_>> {
-        self.relay = subject.program()?;
-        let lab = &*self;
+    pub fn start(&self, subject: Subject, net: Net) -> anyhow::Result<Line<'_>> {
         let iperf = IPERF_PORT.to_string();
         let iperf = ["iperf3", "-s", "--forceflush", "-B", "10.2.0.2", "-p", &iperf];
-        let mut iperf = net.spawn("iperf3-server", Place::Server, lab.cpus.rest, &iperf)?;
+        let mut iperf = net.spawn("iperf3-server", Place::Server, self.cpus.rest, &iperf)?;
         iperf.wait_for("Server listening", PATIENCE)?;
-        let mut tiny = lab.end(&net, Place::Server, &["server", &server(TINY_PORT)])?;
+        let mut tiny = self.end(&net, Place::Server, &["server", &server(TINY_PORT)])?;
         tiny.wait_for(LISTENING, PATIENCE)?;
-        let sites = lab.sites(net.dir())?;
-        let gateways = subject.start(lab, &net, &sites)?;
+        let sites = self.sites(net.dir())?;
+        let gateways = subject.start(self, &net, &sites)?;
         let servers = vec![iperf, tiny];
-        let line = Line { lab, subject, gateways, servers, net };
+        let line = Line { lab: self, subject, gateways, servers, net };
         line.wait_until_open().with_context(|| line.gateways.logs())?;
         Ok(line)
     }
@@ -208,20 +200,30 @@ impl Lab {
 
     /// CA and certificates of both sites.
     fn sites(&self, dir: &Path) -> anyhow::Result<[Site; 2]> {
-        let clgw = self.clgw.display().to_string();
-        let path = dir.display().to_string();
-        run_program(&clgw, &["create", "fabric", "--name", "bench", "--path", &path])?;
-        let fabric = dir.join("bench");
+        let fabric = fabric(&self.clgw, dir)?;
         let site = |name: &'static str, place, cpu| {
-            let of = ["--name", name, "--fabric", "bench", "--path", &path];
-            run_program(&clgw, &[&["create", "peer-cert"][..], &of].concat())?;
             let dir = fabric.join(name);
             let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
-            anyhow::Ok(Site { name, place, cpu, ca: fabric.join("cert.pem"), cert, key, dir })
+            Site { name, place, cpu, ca: fabric.join("cert.pem"), cert, key, dir }
         };
         let Cpus { a, rest } = self.cpus;
-        Ok([site("site-a", Place::A, a)?, site("site-b", Place::B, rest)?])
+        let [name_a, name_b] = SITES;
+        Ok([site(name_a, Place::A, a), site(name_b, Place::B, rest)])
     }
+}
+
+/// CA at `cert.pem`, and for both sites `cert.pem` and `key.pem` in a directory each.
+///
+/// # Errors
+/// `clgw` does not make them.
+pub fn fabric(clgw: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
+    let (clgw, path) = (clgw.display().to_string(), dir.display().to_string());
+    run_program(&clgw, &["create", "fabric", "--name", "bench", "--path", &path])?;
+    for site in SITES {
+        let of = ["--name", site, "--fabric", "bench", "--path", &path];
+        run_program(&clgw, &[&["create", "peer-cert"][..], &of].concat())?;
+    }
+    Ok(dir.join("bench"))
 }
 
 fn server(port: u16) -> String {

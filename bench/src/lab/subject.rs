@@ -45,15 +45,9 @@ impl Subject {
     ];
 
     /// All that have gateways.
-    pub const RELAYS: [Self; 7] = [
-        Self::Clgw,
-        Self::Haproxy,
-        Self::Nginx,
-        Self::Stunnel,
-        Self::Envoy,
-        Self::EnvoyCl,
-        Self::Relay,
-    ];
+    pub fn relays() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|subject| subject.encrypts()).collect()
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -146,13 +140,14 @@ impl Subject {
     /// # Errors
     /// One does not start, with the end of what it said.
     pub(super) fn start(self, lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
+        let program = self.program()?.unwrap_or_default().display().to_string();
         match self {
             Self::Clgw => clgw::start(lab, net, sites),
-            Self::Haproxy => haproxy::start(lab, net, sites),
-            Self::Nginx => nginx::start(lab, net, sites),
-            Self::Stunnel => stunnel::start(lab, net, sites),
-            Self::Envoy => envoy::start(lab, net, sites, Arrangement::Plain),
-            Self::EnvoyCl => envoy::start(lab, net, sites, Arrangement::Connect),
+            Self::Haproxy => haproxy::start(&program, net, sites),
+            Self::Nginx => nginx::start(&program, net, sites),
+            Self::Stunnel => stunnel::start(&program, net, sites),
+            Self::Envoy => envoy::start(&program, net, sites, Arrangement::Plain),
+            Self::EnvoyCl => envoy::start(&program, net, sites, Arrangement::Connect),
             Self::Relay => relay::start(lab, net, sites),
             Self::Direct => {
                 net.forward()?;

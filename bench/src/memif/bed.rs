@@ -2,7 +2,7 @@
 //! a net_memif port while its peer goes away.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -10,7 +10,7 @@ use clap::Args;
 use clgw::config::{EalSettings, Hugepages};
 
 use super::config::{
-    CLIENT, CLIENT_END, CLIENT_VIA, Links, SERVER, SERVER_END, SERVER_PORT, SERVER_VIA, SITES, VIP,
+    CLIENT, CLIENT_END, CLIENT_VIA, Links, SERVER, SERVER_END, SERVER_PORT, SERVER_VIA, VIP,
 };
 use super::row::Row;
 use crate::generate::{
@@ -18,7 +18,7 @@ use crate::generate::{
 };
 use crate::interrupt::Interrupt;
 use crate::lab::counters::{Counters, ask};
-use crate::lab::{PATIENCE, Process, run_program};
+use crate::lab::{PATIENCE, Process, SITES, fabric};
 
 /// Before each measurement: windows and pools of tunnels grow.
 pub const WARM_UP: Duration = Duration::from_secs(1);
@@ -167,7 +167,7 @@ impl<'a> Bed<'a> {
             idle: bed.generator_idle,
         })?;
         let program = bed.program()?;
-        let fabric = certificates(&program, dir)?;
+        let fabric = fabric(&program, dir)?;
         let mut this = Self { session, gateways: Vec::new(), interrupt };
         // B's end of the link between them listens.
         for (site, cpu) in [(1, bed.other_cpu), (0, bed.gateway_cpu)] {
@@ -263,15 +263,4 @@ fn job(plan: Plan, buffer: usize) -> anyhow::Result<Job> {
         verify: false,
         buffer,
     })
-}
-
-/// CA at `bench/cert.pem`, and for both sites `cert.pem` and `key.pem` in a directory.
-fn certificates(clgw: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
-    let (clgw, path) = (clgw.display().to_string(), dir.display().to_string());
-    run_program(&clgw, &["create", "fabric", "--name", "bench", "--path", &path])?;
-    for site in SITES {
-        let of = ["--name", site, "--fabric", "bench", "--path", &path];
-        run_program(&clgw, &[&["create", "peer-cert"][..], &of].concat())?;
-    }
-    Ok(dir.join("bench"))
 }

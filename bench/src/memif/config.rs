@@ -4,13 +4,14 @@
 
 use std::path::Path;
 
+use crate::lab::SITES;
+
 pub const VIP: &str = "10.1.0.80:80";
 pub const CLIENT: &str = "10.1.0.2/16";
 pub const CLIENT_VIA: &str = "10.1.0.1";
 pub const SERVER: &str = "10.2.0.2/16";
 pub const SERVER_VIA: &str = "10.2.0.1";
 pub const SERVER_PORT: u16 = 8080;
-pub const SITES: [&str; 2] = ["site-a", "site-b"];
 
 /// Slots of a ring, as a power of two. A full one makes its sender wait; a larger one leaves the
 /// caches, since every slot has its own buffer.

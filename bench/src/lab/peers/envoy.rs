@@ -2,7 +2,7 @@
 //! data plane, with an HTTP CONNECT for each connection.
 
 use super::{Gateways, PATIENCE, SERVICES, Site, write};
-use crate::lab::{Lab, Net, Place};
+use crate::lab::{Net, Place};
 
 const TYPE: &str = "type.googleapis.com/envoy";
 /// Envoy's own limit is 1,024 connections and requests.
@@ -21,7 +21,7 @@ pub enum Arrangement {
 }
 
 pub fn start(
-    lab: &Lab,
+    program: &str,
     net: &Net,
     sites: &[Site; 2],
     arrangement: Arrangement,
@@ -36,9 +36,9 @@ pub fn start(
             (Arrangement::Connect, _) => connect_exporter(site),
         };
         write(&file, &config)?;
-        let (program, file) = (lab.program()?, file.display().to_string());
+        let file = file.display().to_string();
         let command =
-            [&program, "-c", &file, "--concurrency", "1", "--disable-hot-restart", "-l", "info"];
+            [program, "-c", &file, "--concurrency", "1", "--disable-hot-restart", "-l", "info"];
         gateways.of(site.place).push(net.spawn(site.name, site.place, site.cpu, &command)?);
     }
     gateways.wait_for("starting main dispatch loop", PATIENCE)?;

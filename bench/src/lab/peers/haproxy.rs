@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::{Gateways, SERVICES, SUITE, Site, write};
-use crate::lab::{Lab, Net, Place};
+use crate::lab::{Net, Place};
 
-pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
+pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
     let mut gateways = Gateways::default();
     for site in sites {
         // HAProxy wants both in one file.
@@ -17,8 +17,8 @@ pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways
         write(&pem, &(part(&site.cert)? + &part(&site.key)?))?;
         let file = site.dir.join("haproxy.cfg");
         write(&file, &config(site.place, &site.ca, &pem))?;
-        let (program, file) = (lab.program()?, file.display().to_string());
-        let command = [&program, "-db", "-f", &file];
+        let file = file.display().to_string();
+        let command = [program, "-db", "-f", &file];
         gateways.of(site.place).push(net.spawn(site.name, site.place, site.cpu, &command)?);
     }
     Ok(gateways)

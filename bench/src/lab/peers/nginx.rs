@@ -1,18 +1,18 @@
 //! A pair of nginx with the stream module.
 
 use super::{Gateways, SERVICES, SUITE, Site, write};
-use crate::lab::{Lab, Net, Place};
+use crate::lab::{Net, Place};
 
 /// Where Debian's libnginx-mod-stream puts it.
 pub const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
+pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
     let mut gateways = Gateways::default();
     for site in sites {
         let file = site.dir.join("nginx.conf");
         write(&file, &config(site))?;
-        let (program, file) = (lab.program()?, file.display().to_string());
-        let command = [&program, "-c", &file];
+        let file = file.display().to_string();
+        let command = [program, "-c", &file];
         gateways.of(site.place).push(net.spawn(site.name, site.place, site.cpu, &command)?);
     }
     Ok(gateways)

@@ -1,15 +1,15 @@
 //! A pair of stunnel.
 
 use super::{Gateways, PATIENCE, SERVICES, SUITE, Site, write};
-use crate::lab::{Lab, Net, Place};
+use crate::lab::{Net, Place};
 
-pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
+pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
     let mut gateways = Gateways::default();
     for site in sites {
         let file = site.dir.join("stunnel.conf");
         write(&file, &config(site))?;
-        let (program, file) = (lab.program()?, file.display().to_string());
-        let command = [program.as_str(), &file];
+        let file = file.display().to_string();
+        let command = [program, &file];
         gateways.of(site.place).push(net.spawn(site.name, site.place, site.cpu, &command)?);
     }
     gateways.wait_for("Configuration successful", PATIENCE)?;
