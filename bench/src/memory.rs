@@ -109,7 +109,7 @@ fn measure(
     let line = lab.start(subject, net)?;
     let held = hold(&line, connections);
     if held.is_err() {
-        eprintln!("{}", line.gateways.logs());
+        eprintln!("{}", line.logs());
     }
     let [memory, cpu] = held?;
     let parameters =

@@ -310,7 +310,7 @@ fn on_line(
     let line = lab.start(subject, net)?;
     let measured = measure(&line);
     if measured.is_err() {
-        eprintln!("{}\n{}", line.gateways.logs(), line_process.last_lines());
+        eprintln!("{}\n{}", line.logs(), line_process.last_lines());
     }
     measured.and(line.stop())
 }

@@ -134,6 +134,9 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// A gateway that did not accept a tunnel is left alone for this, doubled up to the maximum.
 pub const GATEWAY_BACKOFF_MIN: Duration = Duration::from_millis(200);
 pub const GATEWAY_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Bytes of its last stream that a tunnel may still have to deliver when it takes the next one,
+/// which waits behind them.
+pub const TUNNEL_BACKLOG: usize = 64 * 1024;
 /// Idle tunnels above the warm number are closed after this.
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Client bytes sent ahead of OPENED; kept until then, for the next source should this one fail.

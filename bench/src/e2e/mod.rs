@@ -179,7 +179,7 @@ impl E2eArgs {
         let mut line = lab.start(case.subject, net)?;
         let measured = steps(&mut line, cpus.a, self.seconds, case);
         if measured.is_err() {
-            eprintln!("{}", line.gateways.logs());
+            eprintln!("{}", line.logs());
         }
         measured.and(line.stop())
     }

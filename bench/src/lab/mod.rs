@@ -166,7 +166,7 @@ impl Lab {
     /// Something does not start, with the end of what it said.
     pub fn start(&self, subject: Subject, net: Net) -> anyhow::Result<Line<'_>> {
         let iperf = IPERF_PORT.to_string();
-        let iperf = ["iperf3", "-s", "--forceflush", "-B", "10.2.0.2", "-p", &iperf];
+        let iperf = ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", "10.2.0.2", "-p", &iperf];
         let mut iperf = net.spawn("iperf3-server", Place::Server, self.cpus.rest, &iperf)?;
         iperf.wait_for("Server listening", PATIENCE)?;
         let mut tiny = self.end(&net, Place::Server, &["server", &server(TINY_PORT)])?;
@@ -175,7 +175,7 @@ impl Lab {
         let gateways = subject.start(self, &net, &sites)?;
         let servers = vec![iperf, tiny];
         let line = Line { lab: self, subject, gateways, servers, net };
-        line.wait_until_open().with_context(|| line.gateways.logs())?;
+        line.wait_until_open().with_context(|| line.logs())?;
         Ok(line)
     }
 
@@ -236,8 +236,6 @@ pub struct Line<'a> {
     lab: &'a Lab,
     pub subject: Subject,
     pub gateways: Gateways,
-    /// Killed with the line.
-    #[allow(dead_code)]
     servers: Vec<Process>,
     pub net: Net,
 }
@@ -331,8 +329,14 @@ impl Line<'_> {
             ["iperf3", "-c", self.subject.target(), "-p", &port, "-t", &time, "-P", &streams, "-J"];
         let within = PATIENCE + Duration::from_secs(seconds);
         let text =
-            self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within)?;
-        transfer(&text)
+            self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
+        text.and_then(|text| transfer(&text)).with_context(|| format!("iperf3 -P {streams}"))
+    }
+
+    /// The ends of the logs of gateways and servers.
+    pub fn logs(&self) -> String {
+        let servers: Vec<_> = self.servers.iter().map(Process::last_lines).collect();
+        format!("{}\n{}", self.gateways.logs(), servers.join("\n"))
     }
 
     /// CPU seconds of the processes of gateways A and B.

@@ -8,7 +8,7 @@ use clgw_policy::{ClientId, ImportId, PolicyId, Selection};
 
 use super::snapshot::{GatewayId, Snapshot, SourceSlot};
 use crate::flow::FlowId;
-use crate::limits::MAX_GATEWAYS_TRIED;
+use crate::limits::{MAX_GATEWAYS_TRIED, TUNNEL_BACKLOG};
 use crate::net::{FlowKey, NeighbourId};
 use crate::relay::Permit;
 use crate::tcp::{TcpConn, TcpEvent};
@@ -135,6 +135,8 @@ pub(super) struct TunnelLeg {
     pub heard: Instant,
     /// PING sent at.
     pub ping: Option<Instant>,
+    /// It will be idle once the bytes of its last stream are delivered.
+    pub backlogged: bool,
 }
 
 #[derive(Debug)]
@@ -164,6 +166,7 @@ impl TunnelLeg {
             idle_since: now,
             heard: now,
             ping: None,
+            backlogged: false,
         }
     }
 }
@@ -216,9 +219,15 @@ impl Conn {
                     && !t.session().going_away()
                     && self.tcp.may_send()
                     && !self.tcp.recv_finished()
+                    && !self.has_backlog()
             }
             _ => false,
         }
+    }
+
+    /// Much of what was sent is not acknowledged.
+    pub fn has_backlog(&self) -> bool {
+        self.tcp.send_queue() > TUNNEL_BACKLOG
     }
 }
 

@@ -136,6 +136,13 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if conn.tcp.recv_finished() {
             return self.tunnel_ended(id);
         }
+        if conn.is_idle_tunnel()
+            && let Some(leg) = conn.tunnel_mut()
+            && leg.backlogged
+        {
+            leg.idle_since = self.now;
+            return self.tunnel_idle(id);
+        }
         let left_alone = conn.up().is_some_and(|(_, up)| {
             up.session().role() == Role::Importer
                 && up.session().going_away()
@@ -258,6 +265,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             if let Some(partner) = partner {
                 self.partner_reset(partner);
             }
+            if self.conns.get(id).is_some_and(Conn::has_backlog) {
+                // Nobody is there any more who would read it.
+                return self.lose_tunnel(id, CloseReason::PeerReset, None);
+            }
         }
         if seen.fin
             && let Some(conn) = partner.and_then(|p| self.conns.get_mut(p))
@@ -345,13 +356,15 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     /// An established tunnel has no stream: a waiting client takes it, or the pool.
     pub(super) fn tunnel_idle(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.get(id) else { return };
-        let Some(leg) = conn.tunnel() else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let (idle, backlog) = (conn.is_idle_tunnel(), conn.has_backlog());
+        let Some(leg) = conn.tunnel_mut() else { return };
         if leg.role == Role::Exporter {
             return;
         }
         let Some(gateway) = leg.gateway else { return };
-        if !conn.is_idle_tunnel() {
+        leg.backlogged = backlog;
+        if !idle {
             return;
         }
         while let Some(client) = self.pool_mut(gateway).and_then(|p| p.waiting.pop_front()) {

@@ -422,3 +422,41 @@ fn a_dead_gateway_of_a_peer_refuses_nobody() {
     }
     assert_eq!(refusals(&world, A), []);
 }
+
+/// A tunnel whose last stream left much unsent is no place for the next one, which would wait for
+/// bytes that nobody wants any more.
+#[test]
+fn a_stream_does_not_wait_behind_a_broken_off_one() {
+    let delay = Duration::from_millis(100);
+    let mut world =
+        Sites { wan: LinkConfig { delay, ..LinkConfig::CLEAN }, ..Sites::default() }.build();
+    let server =
+        Script { abort_at: Some(20_000), close_after_send: false, ..Script::new(10, 10 << 20) };
+    let _served = serve(&mut world, server);
+    let watch = connect(&mut world, WEB, Script::new(10 << 20, 10));
+    run(&mut world, 10, |_| watch.borrow().closed);
+    let _served = serve(&mut world, Script::new(10, 10));
+    let client = Script::new(10, 10);
+    let start = world.now;
+    let watch = connect(&mut world, WEB, client.clone());
+    run(&mut world, 10, |_| watch.borrow().complete(&client));
+    let took = world.now.since(start);
+    assert!(took < 3 * delay, "{took:?}: {}", describe(&world));
+    assert_at_rest(&mut world);
+}
+
+/// Both ends have said all, but the last bytes take longer over the wire than an idle tunnel may
+/// keep a PING waiting: they arrive.
+#[test]
+fn the_last_bytes_may_take_longer_than_a_ping() {
+    let wan = LinkConfig { delay: Duration::from_secs(1), ..LinkConfig::CLEAN };
+    let mut world = Sites { wan, ..Sites::default() }.build();
+    let size = 200_000;
+    let served = serve(&mut world, Script::new(0, size));
+    let watch = connect(&mut world, WEB, Script::new(size, 0));
+    run(&mut world, 60, |_| watch.borrow().finished && watch.borrow().closed_own);
+    run(&mut world, 60, |w| w.hosts[SERVER].connections() == 0);
+    let served = served.borrow()[0].borrow().clone();
+    assert!(served.complete(&Script::new(0, size)), "{served:?} {}", describe(&world));
+    assert_at_rest(&mut world);
+}
