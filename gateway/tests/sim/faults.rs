@@ -456,7 +456,7 @@ fn the_last_bytes_may_take_longer_than_a_ping() {
     let watch = connect(&mut world, WEB, Script::new(size, 0));
     run(&mut world, 60, |_| watch.borrow().finished && watch.borrow().closed_own);
     run(&mut world, 60, |w| w.hosts[SERVER].connections() == 0);
-    let served = served.borrow()[0].borrow().clone();
+    let served = *served.borrow()[0].borrow();
     assert!(served.complete(&Script::new(0, size)), "{served:?} {}", describe(&world));
     assert_at_rest(&mut world);
 }
