@@ -11,9 +11,6 @@ use crate::lab::{
 };
 use crate::scenario::{Bench, Scenario};
 
-/// What a relay of the kernel's may have open: two files a connection, of the usual limit of
-/// 20,000 for a process.
-const KERNEL_MOST: usize = 9_000;
 /// How long the connections idle while CPU time is taken.
 const IDLE: Duration = Duration::from_secs(2);
 /// After the last connection has come: buffers go back.
@@ -27,17 +24,20 @@ pub struct MemoryArgs {
     pub lab: LabArgs,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::relays())]
     pub subjects: Vec<Subject>,
-    /// Open connections. Relays on the kernel's TCP are measured with 9,000 instead of more: two
-    /// files each, and the usual limit on open files.
+    /// Open connections. Relays on the kernel's TCP need two files for each; where the limit on
+    /// open files is lower than that, they and clgw are measured with what it allows as well.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 50_000])]
     pub connections: Vec<usize>,
 }
 
 impl MemoryArgs {
-    /// As many as the subject can have.
-    fn counts(&self, subject: Subject) -> Vec<usize> {
-        let most = if subject == Subject::Clgw { usize::MAX } else { KERNEL_MOST };
+    /// As many as the subject can have, where a relay on the kernel's TCP can have `most`.
+    fn counts(&self, subject: Subject, most: usize) -> Vec<usize> {
         let mut counts: Vec<usize> = self.connections.iter().map(|n| (*n).min(most)).collect();
+        if subject == Subject::Clgw {
+            counts.extend(&self.connections);
+        }
+        counts.sort_unstable();
         counts.dedup();
         counts
     }
@@ -53,24 +53,28 @@ impl Scenario for MemoryArgs {
     }
 
     fn estimate(&self) -> Duration {
-        self.subjects.iter().flat_map(|s| self.counts(*s)).map(expected).sum()
+        // Without the limit `run` says what is wrong.
+        let most = usage::relayed_limit().unwrap_or_default() as usize;
+        self.subjects.iter().flat_map(|s| self.counts(*s, most)).map(expected).sum()
     }
 
     fn shorten(&mut self) {
-        self.connections.retain(|n| *n <= 1_000);
+        self.connections.iter_mut().for_each(|n| *n = (*n).min(1_000));
+        self.connections.dedup();
     }
 
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         let mut lab = Lab::new(&self.lab, &self.subjects, Buffers::default(), &bench.interrupt)?;
         lab.record("memory", &self.subjects, &mut bench.report)?;
+        let most = usage::relayed_limit()? as usize;
         let mut failures = Vec::new();
         for &subject in &self.subjects {
-            for connections in self.counts(subject) {
+            for connections in self.counts(subject, most) {
                 let label = format!("memory: {subject}, {connections} connections");
                 bench.step(&label, expected(connections))?;
                 // Many connections need rings as small as they can be.
                 let small = Buffers { service_kib: Some(8), peer_kib: Some(32) };
-                let least = connections > KERNEL_MOST;
+                let least = connections > most;
                 lab.buffers = if least { small } else { Buffers::default() };
                 if let Err(error) = measure(bench, &lab, subject, connections) {
                     bench.interrupt.check()?;
@@ -82,9 +86,11 @@ impl Scenario for MemoryArgs {
             "memory: what gateway A and B grew by (proportional set size, huge pages included), by \
              connection; each has carried a byte there and back. Memory of the kernel's \
              sockets is not in it, which favours relays on the kernel's TCP. CPU = share of a CPU \
-             while all are idle; clgw polls its ports whatever comes (workers.idle: sleep). A process may have {} files open here, so relays on the kernel's \
-             TCP are measured with {KERNEL_MOST} connections at most; clgw with more than that has \
-             the smallest buffers (8 and 32 KiB), else the defaults",
+             while all are idle; clgw polls its ports whatever comes (workers.idle: sleep). All are \
+             counted at client and server after that: none has been closed. A process may have {} \
+             files open here, so relays on the kernel's TCP are measured with {most} connections \
+             at most; clgw with more than that has the smallest buffers (8 and 32 KiB), else the \
+             defaults",
             usage::open_files_limit()?,
         ));
         ensure!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
@@ -104,6 +110,7 @@ fn measure(
         offloads: subject != Subject::Clgw,
         line: false,
         congestion: "cubic",
+        cpus: lab.cpus,
     };
     let net = Net::new(links, &lab.interrupt)?;
     let line = lab.start(subject, net)?;
@@ -161,6 +168,10 @@ fn hold(line: &Line<'_>, connections: usize) -> anyhow::Result<[[f64; 2]; 2]> {
     for process in servers.iter_mut().chain(&mut clients) {
         ensure!(process.is_running(), "an end of the connections has ended");
     }
+    for place in [Place::Client, Place::Server] {
+        let open = line.established(place, &HOLD_PORTS)?;
+        ensure!(open == connections, "{open} of {connections} connections are left at {place:?}");
+    }
     let share = |n: usize| (busy[n] - cpu[n]) / IDLE.as_secs_f64();
     let grown = |n: usize| (after[n] - before[n]).max(0.0);
     Ok([[grown(0), grown(1)], [share(0), share(1)]])
@@ -177,7 +188,8 @@ mod tests {
             subjects: Subject::relays(),
             connections: vec![1_000, 50_000],
         };
-        assert_eq!(args.counts(Subject::Clgw), [1_000, 50_000]);
-        assert_eq!(args.counts(Subject::Nginx), [1_000, KERNEL_MOST]);
+        assert_eq!(args.counts(Subject::Clgw, 9_000), [1_000, 9_000, 50_000]);
+        assert_eq!(args.counts(Subject::Nginx, 9_000), [1_000, 9_000]);
+        assert_eq!(args.counts(Subject::Clgw, 60_000), [1_000, 50_000]);
     }
 }

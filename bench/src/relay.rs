@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const BUFFER: usize = 64 * 1024;
+const AFTER_ERROR: Duration = Duration::from_millis(100);
 /// What the relay says once every port is open.
 pub const LISTENING: &str = "listening";
 
@@ -79,7 +81,7 @@ pub fn run(args: &RelayArgs) -> anyhow::Result<()> {
     );
     let tls = tls(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .context("the tokio runtime does not start")?;
     runtime.block_on(async {
@@ -108,8 +110,9 @@ async fn accept(listener: TcpListener, to: SocketAddr, tls: Tls) {
                 });
             }
             Err(error) => {
+                // Most likely out of files: there may be some when a connection has ended.
                 eprintln!("accept: {error}");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(AFTER_ERROR).await;
             }
         }
     }
@@ -179,4 +182,132 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 
 fn named(file: &Path) -> String {
     file.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read as _, Write as _};
+    use std::net;
+    use std::thread;
+
+    use clgw::sim::Pki;
+
+    use super::*;
+    use crate::lab::ends;
+
+    fn listener() -> (net::TcpListener, SocketAddr) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Certificate files of a CA.
+    fn files(dir: &Path, pki: &Pki, name: &str) -> [PathBuf; 3] {
+        let (cert, key) = pki.peer(name).unwrap();
+        let file = |what: &str, pem: &str| {
+            let file = dir.join(format!("{name}-{what}.pem"));
+            std::fs::write(&file, pem).unwrap();
+            file
+        };
+        [file("ca", pki.ca()), file("cert", &cert), file("key", &key)]
+    }
+
+    /// Starts one end, which lives as long as the tests; where it listens.
+    fn start(mode: Mode, [ca, cert, key]: [PathBuf; 3], connect: SocketAddr) -> SocketAddr {
+        // Free again at once: nobody else takes a port by number here.
+        let (_, listen) = listener();
+        let peer = (mode == Mode::TlsOut).then(|| "site-b".to_owned());
+        let (listen_at, connect) = (vec![listen], vec![connect]);
+        let args = RelayArgs { listen: listen_at, connect, mode, ca, cert, key, peer };
+        thread::spawn(move || run(&args).unwrap());
+        while net::TcpStream::connect(listen).is_err() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        listen
+    }
+
+    fn call(to: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = net::TcpStream::connect(to)?;
+        stream.write_all(question)?;
+        stream.shutdown(net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// Waits for the end of each question before it answers it backwards.
+    fn service() -> SocketAddr {
+        let (listener, address) = listener();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut question = Vec::new();
+                // The connections that wait for the relay to start end like this.
+                if stream.read_to_end(&mut question).is_ok() {
+                    question.reverse();
+                    let _ = stream.write_all(&question);
+                }
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn either_direction_ends_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::new("fabric").unwrap();
+        let b = start(Mode::TlsIn, files(dir.path(), &pki, "site-b"), service());
+        let a = start(Mode::TlsOut, files(dir.path(), &pki, "site-a"), b);
+        let question: Vec<u8> = (0..500_000u32).map(|n| (n % 251) as u8).collect();
+        let mut answer = call(a, &question).unwrap();
+        answer.reverse();
+        assert!(answer == question, "{} of {} bytes", answer.len(), question.len());
+    }
+
+    #[test]
+    fn both_ends_must_be_of_the_fabric() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pki, other) = (Pki::new("fabric").unwrap(), Pki::new("fabric").unwrap());
+        let ours = files(dir.path(), &pki, "site-b");
+        let b = start(Mode::TlsIn, ours.clone(), service());
+        // Trusts B, and is of another CA itself.
+        let [_, cert, key] = files(dir.path(), &other, "site-x");
+        let stranger = start(Mode::TlsOut, [ours[0].clone(), cert, key], b);
+        // Trusts another CA, and is known to B.
+        let [_, cert, key] = files(dir.path(), &pki, "site-a");
+        let [ca, ..] = files(dir.path(), &other, "site-y");
+        let sceptic = start(Mode::TlsOut, [ca, cert, key], b);
+        for wrong in [stranger, sceptic] {
+            let answer = call(wrong, b"question");
+            assert!(answer.as_ref().map_or(true, Vec::is_empty), "{answer:?}");
+        }
+        ends::stranger(b, &ours[0], "site-b").unwrap();
+    }
+
+    #[test]
+    fn a_server_that_asks_for_no_certificate_is_found_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::new("fabric").unwrap();
+        let [ca, cert, key] = files(dir.path(), &pki, "site-b");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                certificates(&cert).unwrap(),
+                PrivateKeyDer::from_pem_file(&key).unwrap(),
+            )
+            .unwrap();
+        let (listener, address) = listener();
+        thread::spawn(move || {
+            let mut session = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = listener.accept().unwrap().0;
+            let mut stream = rustls::Stream::new(&mut session, &mut stream);
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            stream.write_all(&byte).unwrap();
+        });
+        let error = ends::stranger(address, &ca, "site-b").unwrap_err().to_string();
+        assert!(error.contains("serves who has no certificate"), "{error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What a scenario is: it says how long it takes, and adds what it measures to a report.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -88,5 +89,15 @@ impl Bench {
         dpdk_bindings::pin_current_thread(cpu).context("--cpu")?;
         self.report.pinning(scenario, format!("one thread on CPU {cpu}"));
         Ok(())
+    }
+}
+/// For options of which none would be no measurement.
+///
+/// # Errors
+/// It is no number, or none.
+pub fn at_least_one<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+    match text.parse() {
+        Ok(n) if n != T::default() => Ok(n),
+        _ => Err("a whole number, 1 at least".to_owned()),
     }
 }

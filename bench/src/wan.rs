@@ -10,7 +10,7 @@ use clap::Args;
 use clgw::sim::line::{self, LineConfig};
 
 use crate::lab::{Buffers, Lab, LabArgs, Line, Links, Net, Subject};
-use crate::scenario::{Bench, Scenario};
+use crate::scenario::{Bench, Scenario, at_least_one};
 
 /// The line's rate, Mb/s: what one CPU carries for both hosts, a gateway and the line itself.
 const RATE_MBIT: u64 = 400;
@@ -48,13 +48,13 @@ pub struct WanArgs {
           default_values_t = [Congestion::Cubic, Congestion::Bbr])]
     pub congestion: Vec<Congestion>,
     /// Of each transfer, slow start included.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one::<u64>)]
     pub seconds: u64,
     /// Transfers of each kind, each on a line and with gateways started afresh.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<usize>)]
     pub repetitions: usize,
     /// New connections that are timed, one after the other.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one::<u64>)]
     pub connections: u64,
     /// Whose new connections are timed.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
@@ -170,6 +170,7 @@ impl WanArgs {
             for &fault in &self.fault {
                 for carrier in self.carriers() {
                     let (mut one, mut eight) = (Vec::new(), Vec::new());
+                    let (mut gone, mut full) = (Vec::new(), Vec::new());
                     let (subject, congestion) = (carrier.0, tcp(carrier));
                     let label = format!("{subject} ({congestion}), RTT {rtt} ms, {}", words(fault));
                     for _ in 0..self.repetitions {
@@ -179,9 +180,16 @@ impl WanArgs {
                             eight.push(line.iperf(8, self.seconds)?.gbps() * 1e3);
                             Ok(())
                         });
-                        if let Err(error) = measured {
-                            bench.interrupt.check()?;
-                            failures.push(format!("{label}: {error:#}"));
+                        match measured {
+                            Ok([lost, all, overflowed, missed]) => {
+                                let all = all as f64 / 100.0;
+                                gone.push((lost + missed) as f64 / all);
+                                full.push(overflowed as f64 / all);
+                            }
+                            Err(error) => {
+                                bench.interrupt.check()?;
+                                failures.push(format!("{label}: {error:#}"));
+                            }
                         }
                     }
                     let parameters = [
@@ -192,6 +200,8 @@ impl WanArgs {
                     ];
                     bench.report.add("wan", &parameters, "1 stream", "Mb/s", one);
                     bench.report.add("wan", &parameters, "8 streams", "Mb/s", eight);
+                    bench.report.add("wan", &parameters, "lost", "% of frames", gone);
+                    bench.report.add("wan", &parameters, "queue full", "% of frames", full);
                 }
             }
         }
@@ -207,7 +217,10 @@ impl WanArgs {
             let mut times = Vec::new();
             let measured = on_line(lab, carrier, FIRST_BYTE_RTT, Fault::Loss(0.0), |line| {
                 line.connections_of(WARM_UP, 1)?;
-                times = line.connections_of(self.connections, 1)?.micros;
+                let result = line.connections_of(self.connections, 1)?;
+                let (errors, all) = (result.errors, self.connections);
+                ensure!(errors == 0, "{errors} of {all} connections failed");
+                times = result.micros;
                 Ok(())
             });
             if let Err(error) = measured {
@@ -238,8 +251,12 @@ impl Scenario for WanArgs {
     }
 
     fn shorten(&mut self) {
-        self.rtt.retain(|ms| *ms == 50);
-        self.fault.retain(|fault| matches!(fault, Fault::Loss(p) if *p == 0.0 || *p == 1.0));
+        if self.rtt.contains(&FIRST_BYTE_RTT) {
+            self.rtt = vec![FIRST_BYTE_RTT];
+        }
+        if self.fault == Fault::DEFAULT {
+            self.fault = vec![Fault::Loss(0.0), Fault::Loss(1.0)];
+        }
         self.congestion.truncate(1);
         self.seconds = self.seconds.min(3);
         self.connections = self.connections.min(5);
@@ -258,7 +275,8 @@ impl Scenario for WanArgs {
              ms in front; it is a process on DPDK, since not every kernel has netem, on the CPU of \
              everything but gateway A. MTU 1500, no segmentation offload. Goodput of {} s with slow \
              start, as received; TCP = congestion control of the kernel's ends, which for clgw is \
-             only between hosts and gateways. clgw has buffers of {} KiB a tunnel here",
+             only between hosts and gateways. Lost and queue full: what happened to frames of both \
+             directions on the line, both transfers together. clgw has buffers of {} KiB a tunnel here",
             self.seconds,
             BUFFERS.peer_kib.unwrap_or_default(),
         ));
@@ -284,20 +302,30 @@ fn words(fault: Fault) -> String {
     }
 }
 
-/// Starts a line and a subject, measures, and ends both.
+/// Frames of the last line that says so in the log of a line: lost, all, overflowed, missed.
+fn counted(log: &str) -> Option<[u64; 4]> {
+    let last = log.lines().rev().find(|line| line.starts_with("lost "))?;
+    let numbers: Vec<u64> =
+        last.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    let [lost, all, _late, overflowed, missed] = numbers[..] else { return None };
+    Some([lost, all, overflowed, missed])
+}
+
+/// Starts a line and a subject, measures, and ends both; what the line counted.
 fn on_line(
     lab: &Lab,
     (subject, congestion): Carrier,
     rtt: u64,
     fault: Fault,
     measure: impl FnOnce(&Line<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<[u64; 4]> {
     let links = Links {
         ends: subject.ends(),
         mtu: 1_500,
         offloads: false,
         line: true,
         congestion: congestion.name(),
+        cpus: lab.cpus,
     };
     let net = Net::new(links, &lab.interrupt)?;
     let (loss, late) = match fault {
@@ -312,12 +340,21 @@ fn on_line(
     if measured.is_err() {
         eprintln!("{}\n{}", line.logs(), line_process.last_lines());
     }
-    measured.and(line.stop())
+    measured.and(line.stop())?;
+    counted(&line_process.text()).context("the line does not say what it did to frames")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_says_what_it_did() {
+        let log = "listening\nlost 0 of 7 frames, 0 late, 0 overflowed, 0 missed\n\
+                   lost 2 of 1070 frames, 3 late, 4 overflowed, 5 missed\nother\n";
+        assert_eq!(counted(log), Some([2, 1_070, 4, 5]));
+        assert_eq!(counted("listening\n"), None);
+    }
 
     #[test]
     fn faults_are_read_as_they_are_written() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::lab::{Buffers, Lab, LabArgs, Line, Links, Net, SUITE, Subject, usage};
+use crate::lab::{Buffers, Cpus, Ends, Lab, LabArgs, Line, Links, Net, SUITE, Subject, usage};
 use crate::report::Summary;
-use crate::scenario::{Bench, Scenario};
+use crate::scenario::{Bench, Scenario, at_least_one};
 
 /// Connections the client of new connections has open at a time.
 const CONCURRENCY: usize = 32;
@@ -28,10 +28,10 @@ pub struct E2eArgs {
     #[command(flatten)]
     pub lab: LabArgs,
     /// Rounds; in each one, every subject is started afresh and measured once.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = at_least_one::<usize>)]
     pub repetitions: usize,
     /// Of each iperf3 run, and of the run of new connections.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<u64>)]
     pub seconds: u64,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
     pub subjects: Vec<Subject>,
@@ -63,13 +63,14 @@ impl Mode {
         }
     }
 
-    fn links(self, subject: Subject) -> Links {
+    fn links(self, subject: Subject, cpus: Cpus) -> Links {
         Links {
             ends: subject.ends(),
             mtu: if self == Self::Mtu9000 { 9_000 } else { 1_500 },
             offloads: self == Self::Offload,
             line: false,
             congestion: "cubic",
+            cpus,
         }
     }
 }
@@ -127,14 +128,11 @@ impl Scenario for E2eArgs {
         self.expected() * (self.repetitions * self.cases().len()) as u32
     }
 
-    /// One round with short transfers.
     fn shorten(&mut self) {
         self.repetitions = 1;
-        self.seconds = 1;
     }
 
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
-        ensure!(self.repetitions > 0 && self.seconds > 0, "--repetitions, --seconds: 1 at least");
         let lab = Lab::new(&self.lab, &self.subjects, Buffers::default(), &bench.interrupt)?;
         lab.record(self.name(), &self.subjects, &mut bench.report)?;
         let mut cases = self.cases();
@@ -174,8 +172,8 @@ impl Scenario for E2eArgs {
 impl E2eArgs {
     /// One subject from its start to its end.
     fn measure(&self, lab: &Lab, case: &mut Case) -> anyhow::Result<()> {
-        let net = Net::new(case.mode.links(case.subject), &lab.interrupt)?;
         let cpus = lab.cpus;
+        let net = Net::new(case.mode.links(case.subject, cpus), &lab.interrupt)?;
         let mut line = lab.start(case.subject, net)?;
         let measured = steps(&mut line, cpus.a, self.seconds, case);
         if measured.is_err() {
@@ -189,8 +187,9 @@ impl E2eArgs {
         let report = &mut bench.report;
         report.note(format!(
             "e2e: client - gateway A - gateway B - server, namespaces joined by veth; iperf3 \
-             uploads for {seconds} s; every sample with freshly started gateways of one thread \
-             each. Client, server and gateway B share a CPU, and where gateway A is not the limit, \
+             uploads for {seconds} s; every sample with freshly started gateways, with one CPU \
+             each and one worker where there is such a setting (stunnel has a thread for each \
+             connection). Client, server and gateway B share a CPU, and where gateway A is not the limit, \
              that CPU is: compare seconds per Gbit before Gb/s. TLS 1.3, {SUITE}, mutual, P-256",
         ));
         report.note(
@@ -202,14 +201,15 @@ impl E2eArgs {
         report.note(
             "e2e: A, B = CPU seconds of that gateway's processes, user and system, by received \
              Gbit; core A = time in which gateway A's CPU was not idle, softirqs included, by \
-             Gbit. For clgw these include a poll loop that goes on between frames (workers.idle: \
+             Gbit: what arrives at a gateway is received on its CPU (rps_cpus), as with a NIC. For \
+             clgw these include a poll loop that goes on between frames (workers.idle: \
              sleep) and the kernel's af_packet; A useful = the time of the turns that found work, \
              by Gbit of its own counters (SIGUSR1). This contains interrupts in these turns; for B \
              it would contain what others on its CPU took",
         );
         report.note(format!(
             "e2e: connections: {CONCURRENCY} at a time, each connects, sends a byte, gets a byte \
-             and closes, for {seconds} s; A's ms = its CPU time by connection. Round \
+             and closes, for {seconds} s; those that end later do not count. A's ms = its CPU time by connection. Round \
              trips: 1 byte there and back, {ROUND_TRIPS} on one connection. Of {WATCHED} more \
              connections, a capture between the gateways counts TCP connections, TLS handshakes \
              and resumed ones; tunnels that are open already take no new ones. relay resumes part \
@@ -259,11 +259,14 @@ fn steps(line: &mut Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyho
     let result = line.connections_for(seconds as f64, CONCURRENCY)?;
     let after = line.cpu_seconds()?;
     let complete = result.micros.len() as f64;
-    case.push("connections", "1/s", complete / result.seconds);
+    case.push("connections", "1/s", result.in_time as f64 / result.seconds);
     case.push("failed", "", result.errors as f64);
     case.push("connection", "ms", Summary::of(&result.micros).median / 1e3);
     if case.subject.encrypts() {
         case.push("A", "ms/connection", (after[0] - before[0]) * 1e3 / complete);
+    }
+    if case.subject.encrypts() && case.subject.ends() == Ends::Kernel {
+        line.refuses_strangers()?;
     }
     let wire = line.watch(|| {
         let result = line.connections_of(WATCHED, CONCURRENCY)?;

@@ -4,14 +4,18 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde::{Deserialize, Serialize};
 
 /// Connections the server serves at a time, each with a thread; more wait in the backlog.
@@ -28,6 +32,8 @@ pub const HELD: usize = 18_000;
 const HOLD_CONCURRENCY: usize = 16;
 /// What the client says when it holds all its connections.
 pub const HOLDING: &str = "holding";
+/// What a stranger says who was sent away.
+pub const REFUSED: &str = "refused";
 /// What the server says when it listens.
 pub const LISTENING: &str = "listening";
 
@@ -70,6 +76,16 @@ enum Role {
         #[arg(long)]
         count: usize,
     },
+    /// Connects with TLS and without a certificate, and expects to be sent away.
+    Stranger {
+        to: SocketAddr,
+        /// PEM file of the CA that the server's certificate is of.
+        #[arg(long)]
+        ca: PathBuf,
+        /// The name in it.
+        #[arg(long)]
+        name: String,
+    },
     /// Exchanges on one connection.
     RoundTrips {
         to: SocketAddr,
@@ -83,7 +99,9 @@ enum Role {
 pub struct Connections {
     pub errors: u64,
     pub first_error: Option<String>,
-    /// From the first one's beginning to the last one's end.
+    /// Those that were complete within the time given, where one was.
+    pub in_time: u64,
+    /// The time given; else from the first one's beginning to the last one's end.
     pub seconds: f64,
     /// Of each complete one: from the beginning of the connection to its answer, us.
     pub micros: Vec<f64>,
@@ -105,6 +123,7 @@ pub fn run(args: &EndsArgs) -> anyhow::Result<()> {
         Role::HoldServer { listen, processes } => hold_server(listen, processes),
         Role::HoldShare => hold_share(),
         Role::Hold { to, count } => hold(to, count),
+        Role::Stranger { to, ref ca, ref name } => stranger(to, ca, name),
         Role::Connections { to, concurrency, seconds, count } => {
             let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
             let result = connections(to, concurrency, time, count);
@@ -163,14 +182,17 @@ fn exchange(stream: &mut TcpStream, byte: u8) -> std::io::Result<()> {
 }
 
 fn connections(to: SocketAddr, concurrency: usize, time: Duration, count: u64) -> Connections {
-    let start = Instant::now();
+    let begin = Instant::now();
     let begun = AtomicU64::new(0);
     let one = |number: u8| {
         let mut result = Connections::default();
-        while start.elapsed() < time && begun.fetch_add(1, Ordering::Relaxed) < count {
+        while begin.elapsed() < time && begun.fetch_add(1, Ordering::Relaxed) < count {
             let start = Instant::now();
             match connect(to).and_then(|mut stream| exchange(&mut stream, number)) {
-                Ok(()) => result.micros.push(micros(start)),
+                Ok(()) => {
+                    result.micros.push(micros(start));
+                    result.in_time += u64::from(begin.elapsed() <= time);
+                }
                 Err(error) => {
                     result.errors += 1;
                     result.first_error.get_or_insert_with(|| error.to_string());
@@ -188,10 +210,12 @@ fn connections(to: SocketAddr, concurrency: usize, time: Duration, count: u64) -
             let Ok(result) = thread.join() else { continue };
             total.micros.extend(result.micros);
             total.errors += result.errors;
+            total.in_time += result.in_time;
             total.first_error = total.first_error.take().or(result.first_error);
         }
     });
-    total.seconds = start.elapsed().as_secs_f64();
+    // Stragglers would stretch it: a SYN that is sent again is a second late.
+    total.seconds = begin.elapsed().min(time).as_secs_f64();
     total
 }
 
@@ -210,6 +234,42 @@ fn round_trips(to: SocketAddr, count: usize) -> anyhow::Result<RoundTrips> {
         }
     }
     Ok(RoundTrips { micros: times })
+}
+
+/// Connects without a certificate.
+///
+/// # Errors
+/// The server shows no certificate of the CA, or serves.
+pub fn stranger(to: SocketAddr, ca: &Path, name: &str) -> anyhow::Result<()> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).context("the CA")? {
+        roots.add(certificate.context("the CA")?)?;
+    }
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).context("--name is no host name")?;
+    let mut session = ClientConnection::new(Arc::new(config), name)?;
+    let mut socket = connect(to).with_context(|| format!("connect to {to}"))?;
+    let mut stream = rustls::Stream::new(&mut session, &mut socket);
+    // In TLS 1.3 the client is told behind its own last flight, at its first read.
+    match stream.write_all(&[1]).and_then(|()| stream.read(&mut [0])) {
+        Ok(0) => {}
+        Ok(_) => anyhow::bail!("{to} serves who has no certificate"),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            anyhow::bail!("{to} neither serves nor refuses who has no certificate")
+        }
+        Err(error) => println!("{error}"),
+    }
+    // Who fails for another reason would not be proof.
+    anyhow::ensure!(
+        session.peer_certificates().is_some(),
+        "{to} broke off before it showed its own certificate"
+    );
+    println!("{REFUSED}");
+    Ok(())
 }
 
 fn hold_server(listen: SocketAddr, processes: usize) -> anyhow::Result<()> {
@@ -305,9 +365,25 @@ mod tests {
     fn connections_are_counted() {
         let result = connections(server(usize::MAX), 2, Duration::from_millis(50), u64::MAX);
         assert!(!result.micros.is_empty() && result.errors == 0, "{result:?}");
-        assert!(result.seconds >= 0.05, "{result:?}");
+        assert_eq!(result.seconds, 0.05);
+        assert!(result.in_time > 0 && result.in_time <= result.micros.len() as u64, "{result:?}");
         let result = connections(server(usize::MAX), 3, Duration::MAX, 10);
         assert!(result.micros.len() == 10 && result.errors == 0, "{result:?}");
+    }
+
+    /// An answer behind the end counts as complete, and not for the rate.
+    #[test]
+    fn late_answers_are_not_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            thread::sleep(Duration::from_millis(80));
+            answer(stream);
+        });
+        let result = connections(to, 1, Duration::from_millis(20), u64::MAX);
+        assert_eq!((result.micros.len(), result.in_time, result.errors), (1, 0, 0));
+        assert_eq!(result.seconds, 0.02);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use serde_json::Value;
 pub use self::capture::Wire;
 pub use self::net::{Ends, Links, Net, Place};
 pub use self::peers::clgw::Buffers;
-pub use self::peers::{Gateways, HOLD_PORTS, IPERF_PORT, SUITE, TINY_PORT};
+pub use self::peers::{Gateways, HOLD_PORTS, IPERF_PORT, PEER_PORT, SUITE, TINY_PORT};
 pub use self::process::{Process, ensure_root, program, run as run_program};
 pub use self::subject::Subject;
 
@@ -38,6 +38,7 @@ use crate::report::Report;
 
 /// Importer and exporter.
 pub const SITES: [&str; 2] = ["site-a", "site-b"];
+const FABRIC: &str = "bench";
 /// Starts, and steps that take a second when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const BETWEEN_PROBES: Duration = Duration::from_millis(200);
@@ -50,7 +51,7 @@ pub struct LabArgs {
 }
 
 /// CPUs of gateway A and of everything else.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpus {
     pub a: u16,
     pub rest: u16,
@@ -84,8 +85,7 @@ pub struct Lab {
     pub buffers: Buffers,
     /// Started so far: each has a log of its own.
     ends: AtomicUsize,
-    #[allow(dead_code)]
-    congestion_controls: CongestionControls,
+    _congestion_controls: CongestionControls,
     priority: Priority,
 }
 
@@ -123,6 +123,7 @@ impl Lab {
                 format!("subject {}; or leave it out of --subjects", subject.name())
             })?;
         }
+        net::remove_stale();
         let cpus = Cpus::choose();
         dpdk_bindings::pin_current_thread(cpus.rest).context("CPU of everything but gateway A")?;
         let clgw = fs::canonicalize(&clgw).with_context(|| clgw.display().to_string())?;
@@ -134,7 +135,7 @@ impl Lab {
             interrupt: interrupt.clone(),
             buffers,
             ends: AtomicUsize::new(0),
-            congestion_controls: CongestionControls::allow_all()?,
+            _congestion_controls: CongestionControls::allow_all()?,
             priority: Priority::raise(),
         })
     }
@@ -166,7 +167,8 @@ impl Lab {
     /// Something does not start, with the end of what it said.
     pub fn start(&self, subject: Subject, net: Net) -> anyhow::Result<Line<'_>> {
         let iperf = IPERF_PORT.to_string();
-        let iperf = ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", "10.2.0.2", "-p", &iperf];
+        let iperf =
+            ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", "10.2.0.2", "-p", &iperf];
         let mut iperf = net.spawn("iperf3-server", Place::Server, self.cpus.rest, &iperf)?;
         iperf.wait_for("Server listening", PATIENCE)?;
         let mut tiny = self.end(&net, Place::Server, &["server", &server(TINY_PORT)])?;
@@ -218,12 +220,12 @@ impl Lab {
 /// `clgw` does not make them.
 pub fn fabric(clgw: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
     let (clgw, path) = (clgw.display().to_string(), dir.display().to_string());
-    run_program(&clgw, &["create", "fabric", "--name", "bench", "--path", &path])?;
+    run_program(&clgw, &["create", "fabric", "--name", FABRIC, "--path", &path])?;
     for site in SITES {
-        let of = ["--name", site, "--fabric", "bench", "--path", &path];
+        let of = ["--name", site, "--fabric", FABRIC, "--path", &path];
         run_program(&clgw, &[&["create", "peer-cert"][..], &of].concat())?;
     }
-    Ok(dir.join("bench"))
+    Ok(dir.join(FABRIC))
 }
 
 fn server(port: u16) -> String {
@@ -328,8 +330,7 @@ impl Line<'_> {
         let command =
             ["iperf3", "-c", self.subject.target(), "-p", &port, "-t", &time, "-P", &streams, "-J"];
         let within = PATIENCE + Duration::from_secs(seconds);
-        let text =
-            self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
+        let text = self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
         text.and_then(|text| transfer(&text)).with_context(|| format!("iperf3 -P {streams}"))
     }
 
@@ -337,6 +338,32 @@ impl Line<'_> {
     pub fn logs(&self) -> String {
         let servers: Vec<_> = self.servers.iter().map(Process::last_lines).collect();
         format!("{}\n{}", self.gateways.logs(), servers.join("\n"))
+    }
+
+    /// Checks that a relay at B sends away who has no certificate. (Nobody in the kernel can ask
+    /// ours, whose ports have no address there; its own tests do.)
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn refuses_strangers(&self) -> anyhow::Result<()> {
+        let ca = self.net.dir().join(FABRIC).join("cert.pem").display().to_string();
+        let to = format!("192.0.2.2:{PEER_PORT}");
+        let command = [&self.lab.this, "ends", "stranger", &to, "--ca", &ca, "--name", SITES[1]];
+        let text = self.net.output("stranger", Place::A, self.lab.cpus.rest, &command, PATIENCE)?;
+        ensure!(text.contains(ends::REFUSED), "a client without a certificate was told {text:?}");
+        Ok(())
+    }
+
+    /// TCP connections of the client's or the server's kernel that are established.
+    ///
+    /// # Errors
+    /// `ss` fails.
+    pub fn established(&self, place: Place, ports: &[u16]) -> anyhow::Result<usize> {
+        let port = if place == Place::Client { "dport" } else { "sport" };
+        let filter: Vec<String> = ports.iter().map(|n| format!("{port} = :{n}")).collect();
+        let filter = format!("( {} )", filter.join(" or "));
+        let list = ["ss", "-H", "-t", "-n", "state", "established", &filter];
+        Ok(self.net.run_in(place, &list)?.lines().count())
     }
 
     /// CPU seconds of the processes of gateways A and B.

@@ -4,8 +4,9 @@
 //!
 //! or, with a fifth one for [`clgw::sim::line`], `a wan0 --- left line right --- wan0 b`.
 //!
-//! Everything is taken away again when its value is dropped; SIGINT and SIGTERM end every wait
-//! with an error, so that values are dropped then, too.
+//! Everything is taken away again when its value is dropped; signals that end a program end every
+//! wait with an error, so that values are dropped then, too. What a killed run has left,
+//! [`remove_stale`] takes away.
 
 use std::fs;
 use std::path::Path;
@@ -15,11 +16,15 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
+use super::Cpus;
 use super::process::{Process, run};
 use crate::interrupt::Interrupt;
 
 /// Names of namespaces and directories begin with this and the process id.
 const PREFIX: &str = "clgw-e";
+/// Where ip(8) keeps them.
+const NAMESPACES: &str = "/run/netns";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Client,
@@ -81,6 +86,7 @@ pub struct Links {
     pub line: bool,
     /// Of all TCP of the kernel's.
     pub congestion: &'static str,
+    pub cpus: Cpus,
 }
 
 /// Namespaces may choose the congestion controls of a list of the machine's. While this lives, all
@@ -135,7 +141,7 @@ impl Net {
     }
 
     fn connect(&self) -> anyhow::Result<()> {
-        let Links { ends, mtu, offloads, line, congestion } = self.links;
+        let Links { ends, mtu, offloads, line, congestion, cpus } = self.links;
         let between: &[Pair] = if line { &BY_LINE } else { &BETWEEN };
         let pairs = [&SITES, between].concat();
         let congestion = format!("net.ipv4.tcp_congestion_control={congestion}");
@@ -143,11 +149,13 @@ impl Net {
             run("ip", &["netns", "add", &self.namespace(*place)])?;
             self.ip(*place, &["link", "set", "lo", "up"])?;
             // Thousands of connections a second between two addresses use up what there is of
-            // ports until TIME_WAIT ends. Windows must hold what a long line does.
+            // ports until TIME_WAIT ends. Windows must hold what a long line does. What the kernel
+            // remembers of a transfer's losses must not slow down the next one.
             let mut sysctl = vec!["sysctl", "-q", "-w"];
             sysctl.extend([
                 "net.ipv4.ip_local_port_range=1024 65535",
                 "net.ipv4.tcp_tw_reuse=1",
+                "net.ipv4.tcp_no_metrics_save=1",
                 "net.ipv4.tcp_rmem=4096 131072 33554432",
                 "net.ipv4.tcp_wmem=4096 65536 33554432",
                 &congestion,
@@ -173,6 +181,10 @@ impl Net {
             if !off.is_empty() {
                 self.run_in(place, &[&["ethtool", "-K", interface][..], &off].concat())?;
             }
+            // veth leaves what arrives to the sender's CPU; a NIC's interrupt would not.
+            let mask = 1u64 << if place == Place::A { cpus.a } else { cpus.rest };
+            let steer = format!("echo {mask:x} >/sys/class/net/{interface}/queues/rx-0/rps_cpus");
+            self.run_in(place, &["sh", "-c", &steer])?;
             self.ip(place, &["link", "set", interface, "mtu", &mtu, "up"])?;
         }
         self.ip(Place::Client, &["addr", "add", "10.1.0.2/24", "dev", "eth0"])?;
@@ -278,18 +290,62 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         for place in Place::ALL {
-            let name = self.namespace(place);
-            if !Path::new("/run/netns").join(&name).exists() {
-                continue;
-            }
-            let pids = run("ip", &["netns", "pids", &name]).unwrap_or_default();
-            for pid in pids.split_whitespace() {
-                // Gone since: as well.
-                let _ = run("kill", &["-KILL", pid]);
-            }
-            if let Err(error) = run("ip", &["netns", "del", &name]) {
-                eprintln!("clgw-bench: namespace {name} is left: {error:#}");
-            }
+            remove(&self.namespace(place));
         }
+    }
+}
+
+/// Ends a namespace and what runs in it, if it is there.
+fn remove(namespace: &str) {
+    if !Path::new(NAMESPACES).join(namespace).exists() {
+        return;
+    }
+    let pids = run("ip", &["netns", "pids", namespace]).unwrap_or_default();
+    for pid in pids.split_whitespace() {
+        // Gone since: as well.
+        let _ = run("kill", &["-KILL", pid]);
+    }
+    if let Err(error) = run("ip", &["netns", "del", namespace]) {
+        eprintln!("clgw-bench: namespace {namespace} is left: {error:#}");
+    }
+}
+
+/// Takes away namespaces and directories of runs that were killed.
+pub fn remove_stale() {
+    let stale = |dir: &Path| -> Vec<String> {
+        let names = fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| owner(name).is_some_and(|pid| !is_alive(pid))).collect()
+    };
+    for namespace in stale(Path::new(NAMESPACES)) {
+        eprintln!("clgw-bench: namespace {namespace} of a killed run is taken away");
+        remove(&namespace);
+    }
+    let temporary = std::env::temp_dir();
+    for dir in stale(&temporary) {
+        let _ = fs::remove_dir_all(temporary.join(dir));
+    }
+}
+
+/// Id of the process that made a namespace or directory of this name.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_whose_they_are() {
+        assert_eq!(owner("clgw-e17-client"), Some(17));
+        for other in ["clgw-e-client", "clgw-demo-a", "clgw-exx-a", "clgw-e17"] {
+            assert_eq!(owner(other), None, "{other}");
+        }
+        assert!(is_alive(std::process::id()));
     }
 }

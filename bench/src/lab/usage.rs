@@ -8,17 +8,19 @@ use anyhow::Context as _;
 /// runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The process and those that it started (proc_pid_children(5)).
-fn family(pid: u32) -> Vec<u32> {
+/// The process and those that its first thread started (proc_pid_children(5)).
+fn family(pid: u32) -> anyhow::Result<Vec<u32>> {
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(pid) = family.get(next) {
         let file = format!("/proc/{pid}/task/{pid}/children");
-        let children = fs::read_to_string(file).unwrap_or_default();
+        let children = fs::read_to_string(&file).with_context(|| {
+            format!("{file}: it has ended, or the kernel lacks CONFIG_PROC_CHILDREN")
+        })?;
         family.extend(children.split_whitespace().filter_map(|n| n.parse::<u32>().ok()));
         next += 1;
     }
-    family
+    Ok(family)
 }
 
 /// CPU seconds of a process and its children so far, user and system (proc_pid_stat(5)).
@@ -31,7 +33,7 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
         let stat = fs::read_to_string(&file).with_context(|| format!("{file}: it has ended"))?;
         process_seconds(&stat).with_context(|| format!("{file}: no CPU times in {stat:?}"))
     };
-    family(pid).into_iter().map(of).sum()
+    family(pid)?.into_iter().map(of).sum()
 }
 
 /// utime + stime; the name in front of them may hold blanks and parentheses.
@@ -90,7 +92,7 @@ pub fn memory(pid: u32) -> anyhow::Result<u64> {
         let text = fs::read_to_string(&file).with_context(|| format!("{file}: it has ended"))?;
         rollup(&text).with_context(|| format!("{file}: no Pss in it"))
     };
-    family(pid).into_iter().map(of).sum()
+    family(pid)?.into_iter().map(of).sum()
 }
 
 fn rollup(text: &str) -> Option<u64> {
@@ -113,9 +115,39 @@ pub fn open_files_limit() -> anyhow::Result<u64> {
     hard.context("/proc/self/limits has no line for open files")
 }
 
+/// Files of a relay that are no connections: ports, logs, libraries.
+const OTHER_FILES: u64 = 1_000;
+
+/// Connections that a relay on the kernel's TCP may have open here: two files each.
+///
+/// # Errors
+/// As of [`open_files_limit`].
+pub fn relayed_limit() -> anyhow::Result<u64> {
+    Ok(open_files_limit()?.saturating_sub(2 * OTHER_FILES) / 2)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    #[test]
+    fn children_are_family() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 0.2 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child: u32 = line.trim().parse().unwrap();
+        assert_eq!(family(shell.id()).unwrap(), [shell.id(), child]);
+        shell.wait().unwrap();
+        let error = family(shell.id()).unwrap_err().to_string();
+        assert!(error.contains("it has ended"), "{error}");
+    }
 
     #[test]
     fn cpu_times_behind_any_name() {

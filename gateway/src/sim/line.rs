@@ -135,7 +135,8 @@ impl<F> Direction<F> {
 }
 
 /// Forwards between the interfaces `left` and `right` until killed; says `listening` on stderr
-/// once it does.
+/// once it does, and then each second what it did to frames so far. Overflowed = the queue in front
+/// of the line was full; missed = this process was too slow.
 ///
 /// # Errors
 /// The interfaces cannot be opened.
@@ -159,8 +160,8 @@ pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError>
         let port = eal.port_by_name(name)?.configure(config, std::slice::from_ref(&pool))?;
         port.start()
     };
-    let (_left, left_queues) = start("net_af_packet0")?;
-    let (_right, right_queues) = start("net_af_packet1")?;
+    let (left, left_queues) = start("net_af_packet0")?;
+    let (right, right_queues) = start("net_af_packet1")?;
     let mut ways: Vec<Way> = Vec::new();
     let now = Instant::now();
     for ((left_rx, left_tx), (right_rx, right_tx)) in left_queues.into_iter().zip(right_queues) {
@@ -196,7 +197,14 @@ pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError>
             let lost = sum(|p| p.lost);
             let all = lost + sum(|p| p.forwarded) + sum(|p| p.overflowed);
             let (late, overflowed) = (sum(|p| p.late), sum(|p| p.overflowed));
-            eprintln!("lost {lost} of {all} frames, {late} late, {overflowed} overflowed");
+            let missed: u64 = [&left, &right]
+                .into_iter()
+                .filter_map(|port| port.stats().ok())
+                .map(|stats| stats.rx_missed + stats.rx_no_mbuf)
+                .sum();
+            eprintln!(
+                "lost {lost} of {all} frames, {late} late, {overflowed} overflowed, {missed} missed"
+            );
         }
         if !busy {
             thread::sleep(NAP);

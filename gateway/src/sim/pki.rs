@@ -50,6 +50,11 @@ impl Pki {
         Ok(Self { ca_pem, issuer: Issuer::new(params, key) })
     }
 
+    /// The CA's certificate, as PEM.
+    pub fn ca(&self) -> &str {
+        &self.ca_pem
+    }
+
     /// Certificate and key of a peer, as PEM.
     ///
     /// # Errors

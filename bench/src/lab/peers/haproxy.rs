@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{Gateways, SERVICES, SUITE, Site, write};
-use crate::lab::{Net, Place};
+use super::{Gateways, PROBES, SERVICES, SUITE, Site, write};
+use crate::lab::{Net, Place, usage};
 
 pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
     let mut gateways = Gateways::default();
@@ -16,7 +16,7 @@ pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gate
         let part = |file: &Path| fs::read_to_string(file).context(file.display().to_string());
         write(&pem, &(part(&site.cert)? + &part(&site.key)?))?;
         let file = site.dir.join("haproxy.cfg");
-        write(&file, &config(site.place, &site.ca, &pem))?;
+        write(&file, &config(site.place, &site.ca, &pem, usage::relayed_limit()? + PROBES))?;
         let file = file.display().to_string();
         let command = [program, "-db", "-f", &file];
         gateways.of(site.place).push(net.spawn(site.name, site.place, site.cpu, &command)?);
@@ -25,15 +25,15 @@ pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gate
 }
 
 /// `haproxy.cfg` of a site: plain to TLS at A, TLS to plain at B; both prove who they are.
-fn config(place: Place, ca: &Path, pem: &Path) -> String {
+fn config(place: Place, ca: &Path, pem: &Path, connections: u64) -> String {
     let (ca, pem) = (ca.display(), pem.display());
     let mut text = format!(
-        "global\n  nbthread 1\n  maxconn 9900\n  \
+        "global\n  nbthread 1\n  maxconn {connections}\n  \
          ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
          ssl-default-bind-ciphersuites {SUITE}\n  \
          ssl-default-server-options ssl-min-ver TLSv1.3\n  \
          ssl-default-server-ciphersuites {SUITE}\n\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
+         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 600s\n  timeout server 600s\n"
     );
     for (service, port, between) in SERVICES {
         let (bind, server) = if place == Place::A {
@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn tls_between_the_haproxies_and_nowhere_else() {
-        let [a, b] = [Place::A, Place::B].map(|p| config(p, Path::new("ca"), Path::new("pem")));
+        let [a, b] =
+            [Place::A, Place::B].map(|p| config(p, Path::new("ca"), Path::new("pem"), 100));
         let lines = |text: &str, word: &str| -> Vec<String> {
             let of = |line: &&str| line.trim().starts_with(word);
             text.lines().filter(of).map(str::to_owned).collect()

@@ -1,13 +1,13 @@
 //! How each subject is configured and started: a file each. All have the same services,
-//! addresses and certificates, one thread at either end, and TLS 1.3 between them with both ends
-//! proved.
+//! addresses and certificates, one CPU at either end and one worker where there is such a setting,
+//! and TLS 1.3 between them with both ends proved.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Place, Process};
+use super::{PATIENCE, Place, Process};
 
 pub mod clgw;
 pub mod envoy;
@@ -23,15 +23,19 @@ pub const TINY_PORT: u16 = 7000;
 pub const HOLD_PORTS: [u16; 2] = [7001, 7002];
 pub const SUITE: &str = "TLS_AES_128_GCM_SHA256";
 
+/// Where B is found by A, for one service at least.
+pub const PEER_PORT: u16 = 4443;
+
 /// Name, port at the client's and the server's side, and port between a pair of relays that have
 /// no other way to say what they want from the other side.
 pub const SERVICES: [(&str, u16, u16); 4] = [
-    ("iperf", IPERF_PORT, 4443),
+    ("iperf", IPERF_PORT, PEER_PORT),
     ("tiny", TINY_PORT, 4444),
     ("hold-1", HOLD_PORTS[0], 4445),
     ("hold-2", HOLD_PORTS[1], 4446),
 ];
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections beside those that are measured.
+const PROBES: u64 = 100;
 
 /// One end of a pair.
 #[derive(Debug)]
@@ -62,13 +66,10 @@ impl Gateways {
         self.a.iter_mut().chain(&mut self.b).try_for_each(|p| p.wait_for(text, within))
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Process> {
-        self.a.iter().chain(&self.b)
-    }
-
     /// The ends of their logs.
     pub fn logs(&self) -> String {
-        self.all().map(Process::last_lines).collect::<Vec<_>>().join("\n")
+        let all = self.a.iter().chain(&self.b);
+        all.map(Process::last_lines).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -1,7 +1,7 @@
 //! A pair of nginx with the stream module.
 
-use super::{Gateways, SERVICES, SUITE, Site, write};
-use crate::lab::{Net, Place};
+use super::{Gateways, PROBES, SERVICES, SUITE, Site, write};
+use crate::lab::{Net, Place, usage};
 
 /// Where Debian's libnginx-mod-stream puts it.
 pub const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
@@ -10,7 +10,7 @@ pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gate
     let mut gateways = Gateways::default();
     for site in sites {
         let file = site.dir.join("nginx.conf");
-        write(&file, &config(site))?;
+        write(&file, &config(site, usage::relayed_limit()? + PROBES))?;
         let file = file.display().to_string();
         let command = [program, "-c", &file];
         gateways.of(site.place).push(net.spawn(site.name, site.place, site.cpu, &command)?);
@@ -18,14 +18,16 @@ pub fn start(program: &str, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gate
     Ok(gateways)
 }
 
-fn config(site: &Site) -> String {
+fn config(site: &Site, connections: u64) -> String {
     let (cert, key, ca) = (site.cert.display(), site.key.display(), site.ca.display());
     let mut text = format!(
         "load_module {MODULE};\n\
          daemon off;\nworker_processes 1;\nuser root;\npid {dir}/nginx.pid;\nerror_log stderr error;\n\
-         worker_rlimit_nofile 20000;\nevents {{ worker_connections 19900; }}\n\
+         events {{ worker_connections {sides}; }}\n\
          stream {{\n  access_log off;\n  tcp_nodelay on;\n  proxy_buffer_size 64k;\n  \
          proxy_timeout 600s;\n",
+        // nginx counts both sides of a relayed one.
+        sides = 2 * connections,
         dir = site.dir.display()
     );
     for (_, port, between) in SERVICES {
