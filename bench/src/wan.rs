@@ -340,8 +340,10 @@ fn on_line(
     if measured.is_err() {
         eprintln!("{}\n{}", line.logs(), line_process.last_lines());
     }
+    // Its log goes with the subject's.
+    let counted = counted(&line_process.text());
     measured.and(line.stop())?;
-    counted(&line_process.text()).context("the line does not say what it did to frames")
+    counted.context("the line does not say what it did to frames")
 }
 
 #[cfg(test)]
