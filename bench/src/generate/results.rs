@@ -15,10 +15,7 @@ pub const QUANTILES: [(&str, f64); 5] =
 fn payload(sample: &Sample) -> [u64; 2] {
     // What the server has received is more than what its gateway has acknowledged to the client;
     // it is known where the server is in this process.
-    let to_server = match sample.server.received {
-        0 => sample.client.sent,
-        received => received,
-    };
+    let to_server = sample.server.map_or(sample.client.sent, |server| server.received);
     [to_server, sample.client.received]
 }
 
@@ -144,4 +141,36 @@ pub fn ensure_moved(plan: Option<Plan>, outcome: &Outcome) -> anyhow::Result<()>
         outcome.client.failed,
         outcome.first_failure.as_ref().map_or_else(String::new, |why| format!(" ({why})")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::generate::tally::Counts;
+    use crate::generate::{Direction, Timing};
+
+    fn upload() -> Plan {
+        let timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_secs(1) };
+        Plan::Streams(Direction::Upload.streams(1, timing, false))
+    }
+
+    /// A second in which a client's peer acknowledged a gigabit.
+    fn acknowledged(server: Option<Counts>) -> Outcome {
+        let client = Counts { sent: 125_000_000, ..Counts::default() };
+        Outcome { samples: vec![Sample { seconds: 1.0, client, server }], ..Outcome::default() }
+    }
+
+    #[test]
+    fn what_a_gateway_acknowledged_and_the_server_never_got_is_no_throughput() {
+        let outcome = acknowledged(Some(Counts::default()));
+        assert_eq!(payload_rates(&outcome, 0), [0.0]);
+        let error = ensure_moved(Some(upload()), &outcome).unwrap_err().to_string();
+        assert!(error.starts_with("nothing was moved"), "{error}");
+        // A server elsewhere: what its side acknowledged is all there is to know.
+        let outcome = acknowledged(None);
+        assert_eq!(payload_rates(&outcome, 0), [1.0]);
+        ensure_moved(Some(upload()), &outcome).unwrap();
+    }
 }

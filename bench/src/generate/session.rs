@@ -108,7 +108,7 @@ pub struct Tick {
 }
 
 /// What a load has measured.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     pub samples: Vec<Sample>,
     /// Of the whole run, warm-up and end included.
@@ -129,7 +129,9 @@ impl Outcome {
         for sample in &self.samples {
             sum.seconds += sample.seconds;
             sum.client = sum.client.plus(sample.client);
-            sum.server = sum.server.plus(sample.server);
+            if let Some(server) = sample.server {
+                sum.server = Some(sum.server.unwrap_or_default().plus(server));
+            }
         }
         sum
     }
@@ -278,17 +280,15 @@ impl Session {
                 .context("a thread of the generator")?;
             threads.push((name, spawned));
         }
-        let watched = Watched { threads: &threads, published: &published, orders: &orders };
-        watched.watch(job.load.is_some(), interrupt, tick);
-        let mut outcome = Outcome {
-            samples: Vec::new(),
-            client: published[0].load(),
-            server: published[1].load(),
-            latencies: None,
-            first_failure: None,
-            usage: Vec::new(),
-            drops: Vec::new(),
+        let watched = Watched {
+            threads: &threads,
+            published: &published,
+            with_client: job.load.is_some(),
+            with_server: self.server.is_some(),
+            orders: &orders,
         };
+        watched.watch(interrupt, tick);
+        let mut outcome = Outcome::default();
         for (name, thread) in threads {
             let Ok(done) = thread.join() else { bail!("the thread of {name} panicked") };
             let (ios, result, usage, drops) = done?;
@@ -306,7 +306,7 @@ impl Session {
             }
             outcome.usage.push((name, usage));
         }
-        outcome.server = published[1].load();
+        (outcome.client, outcome.server) = (published[0].load(), published[1].load());
         Ok(outcome)
     }
 }
@@ -397,13 +397,16 @@ impl Thread {
 struct Watched<'a> {
     threads: &'a [(&'static str, JoinHandle<anyhow::Result<Done>>)],
     published: &'a [Arc<Published>; 2],
+    with_client: bool,
+    with_server: bool,
     orders: &'a Orders,
 }
 
 impl Watched<'_> {
     /// Until the client is over, or without one interrupted; then ends the server.
-    fn watch(&self, with_client: bool, interrupt: &AtomicBool, tick: &mut dyn FnMut(&Tick)) {
-        let Self { threads, published, orders } = self;
+    fn watch(&self, interrupt: &AtomicBool, tick: &mut dyn FnMut(&Tick)) {
+        let Self { threads, published, with_client, with_server, orders } = *self;
+        let side = |with: bool, counts: Counts| with.then_some(counts);
         let mut before = [Counts::default(); 2];
         let begin = std::time::Instant::now();
         let mut last = begin;
@@ -425,7 +428,13 @@ impl Watched<'_> {
                 tick(&Tick {
                     since: begin.elapsed(),
                     measuring: !with_client || orders.measuring.load(Ordering::Relaxed),
-                    line: line(begin.elapsed(), passed, change, open),
+                    line: line(
+                        begin.elapsed(),
+                        passed,
+                        side(with_client, change[0]),
+                        side(with_server, change[1]),
+                        open,
+                    ),
                 });
                 before = now;
             }
@@ -434,16 +443,26 @@ impl Watched<'_> {
     }
 }
 
-fn line(since: Duration, passed: Duration, change: [Counts; 2], now: Counts) -> String {
-    let [client, server] = change;
-    let rate = |bytes: u64| bytes as f64 * 8.0 / 1e9 / passed.as_secs_f64();
-    let exchanges = client.exchanges.max(server.exchanges) as f64 / passed.as_secs_f64();
+/// `None` for a side that is not in this process.
+fn line(
+    since: Duration,
+    passed: Duration,
+    client: Option<Counts>,
+    server: Option<Counts>,
+    now: Counts,
+) -> String {
+    let rate =
+        |bytes: Option<u64>| bytes.unwrap_or_default() as f64 * 8.0 / 1e9 / passed.as_secs_f64();
+    // What the receiver has counts, where it is here.
+    let to_server = server.map(|c| c.received).or(client.map(|c| c.sent));
+    let to_client = client.map(|c| c.received).or(server.map(|c| c.sent));
+    let exchanges = client.or(server).map_or(0, |c| c.exchanges) as f64 / passed.as_secs_f64();
     format!(
         "{:4.0} s: to server {:.2} Gb/s, to client {:.2} Gb/s, {exchanges:.0} requests/s, {} open, \
          {} failed",
         since.as_secs_f64(),
-        rate(client.sent.max(server.received)),
-        rate(client.received.max(server.sent)),
+        rate(to_server),
+        rate(to_client),
         now.open(),
         now.failed
     )

@@ -38,8 +38,8 @@ pub enum Idle {
 pub struct Sample {
     pub seconds: f64,
     pub client: Counts,
-    /// Zero where the server is not in this process.
-    pub server: Counts,
+    /// `None` where the server is not in this process.
+    pub server: Option<Counts>,
 }
 
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl Client {
         }
         let schedule = self.load.schedule();
         let Some((from, to)) = schedule.window() else { return };
-        let server = self.server.as_ref().map(|s| s.load()).unwrap_or_default();
+        let server = self.server.as_ref().map(|s| s.load());
         let totals = |now: Instant| Sample { seconds: seconds(now), client, server };
         let Some((until, before)) = self.sample else {
             // Counted from this look at the clock, as what it counts is.
@@ -196,7 +196,7 @@ impl Client {
         self.samples.push(Sample {
             seconds: seconds(now) - before.seconds,
             client: client.since(before.client),
-            server: server.since(before.server),
+            server: server.map(|now| now.since(before.server.unwrap_or_default())),
         });
         self.complete = end >= to;
         self.sample = Some((end + SAMPLE, totals(now)));
