@@ -74,8 +74,8 @@ pub fn report(
         }
         add("unanswered", "", vec![latencies.unanswered as f64]);
     }
-    if plan.is_some() {
-        add("failed", "", vec![(outcome.client.failed + outcome.server.failed) as f64]);
+    if plan.is_some() && !outcome.samples.is_empty() {
+        add("failed", "", vec![outcome.failed() as f64]);
     }
     for (thread, usage) in &outcome.usage {
         let name = match *thread {
@@ -121,8 +121,16 @@ fn describe(plan: Option<Plan>) -> Vec<(&'static str, String)> {
 }
 
 /// # Errors
-/// A load that measured nothing.
+/// A load that measured nothing, or less than was asked for.
 pub fn ensure_moved(plan: Option<Plan>, outcome: &Outcome) -> anyhow::Result<()> {
+    let target = outcome.target.map_or_else(String::new, |to| format!(" to {to}"));
+    let why = outcome.first_failure.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+    if let Some(broken) = outcome.broken {
+        bail!(
+            "connections{target}: {broken}{why}; is the target's address right, and does its \
+             server listen and keep running?"
+        );
+    }
     let measured = outcome.measured();
     let [up, down] = payload(&measured);
     let moved = match plan {
@@ -134,12 +142,11 @@ pub fn ensure_moved(plan: Option<Plan>, outcome: &Outcome) -> anyhow::Result<()>
         return Ok(());
     }
     bail!(
-        "nothing was moved: {} connections begun, {} established, {} failed{}; is the target's \
-         address right, and does its server listen?",
+        "nothing was moved: {} connections begun{target}, {} established, {} failed{why}; is the \
+         target's address right, and does its server listen?",
         outcome.client.opened,
         outcome.client.established,
         outcome.client.failed,
-        outcome.first_failure.as_ref().map_or_else(String::new, |why| format!(" ({why})")),
     )
 }
 
@@ -148,6 +155,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::environment::Environment;
     use crate::generate::tally::Counts;
     use crate::generate::{Direction, Timing};
 
@@ -172,5 +180,27 @@ mod tests {
         let outcome = acknowledged(None);
         assert_eq!(payload_rates(&outcome, 0), [1.0]);
         ensure_moved(Some(upload()), &outcome).unwrap();
+    }
+
+    #[test]
+    fn a_connection_that_was_reset_in_the_window_failed_once() {
+        let failed = |failed| Counts { failed, sent: 1, ..Counts::default() };
+        let sample = |n| Sample { seconds: 1.0, client: failed(n), server: Some(failed(n)) };
+        let outcome = Outcome {
+            samples: vec![sample(2), sample(1)],
+            // With warm-up and end.
+            client: failed(7),
+            server: failed(7),
+            ..Outcome::default()
+        };
+        let mut made = Report::new(Environment::capture());
+        report("generate", Some(upload()), &[], &outcome, &mut made);
+        let of = |metric| made.measurements.iter().find(|m| m.metric == metric);
+        assert_eq!(of("failed").unwrap().samples, [3.0]);
+        // Without a window there is no figure of it.
+        let mut made = Report::new(Environment::capture());
+        let outcome = Outcome { client: failed(7), ..Outcome::default() };
+        report("generate", Some(upload()), &[], &outcome, &mut made);
+        assert!(made.measurements.is_empty(), "{:?}", made.measurements);
     }
 }

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use super::exchanges::Latencies;
 use super::load::{Plan, Target};
+use super::schedule::Broken;
 use super::side::{ClientResult, Idle, Orders, Sample, Side, Usage, run};
 use super::tally::{Counts, Published};
 
@@ -116,6 +117,10 @@ pub struct Outcome {
     pub server: Counts,
     pub latencies: Option<Latencies>,
     pub first_failure: Option<String>,
+    /// What was measured is not what was asked for.
+    pub broken: Option<Broken>,
+    /// Where connections went.
+    pub target: Option<SocketAddr>,
     /// Of each thread.
     pub usage: Vec<(&'static str, Usage)>,
     /// Frames that the generator's own stacks have dropped, by reason.
@@ -123,6 +128,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Connections that failed in the window. The client sees each of them: the server's count
+    /// has the same ones again.
+    pub fn failed(&self) -> u64 {
+        self.measured().client.failed
+    }
+
     /// Sum of all samples.
     pub fn measured(&self) -> Sample {
         let mut sum = Sample::default();
@@ -288,7 +299,8 @@ impl Session {
             orders: &orders,
         };
         watched.watch(interrupt, tick);
-        let mut outcome = Outcome::default();
+        let target = job.load.map(|(_, to)| to);
+        let mut outcome = Outcome { target, ..Outcome::default() };
         for (name, thread) in threads {
             let Ok(done) = thread.join() else { bail!("the thread of {name} panicked") };
             let (ios, result, usage, drops) = done?;
@@ -303,6 +315,7 @@ impl Session {
                 outcome.samples = result.samples;
                 outcome.latencies = result.latencies;
                 outcome.first_failure = result.first_failure;
+                outcome.broken = result.broken;
             }
             outcome.usage.push((name, usage));
         }

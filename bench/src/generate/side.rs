@@ -12,7 +12,7 @@ use clgw::time::{Clock, Instant};
 
 use super::exchanges::Latencies;
 use super::load::{Load, Plan, Target};
-use super::schedule::Phase;
+use super::schedule::{Broken, Phase};
 use super::server::Responder;
 use super::tally::{Counts, Published, Tally};
 
@@ -73,6 +73,7 @@ pub struct ClientResult {
     pub samples: Vec<Sample>,
     pub latencies: Option<Latencies>,
     pub first_failure: Option<String>,
+    pub broken: Option<Broken>,
 }
 
 impl<P: FrameIo> Side<P> {
@@ -165,7 +166,9 @@ impl<P: FrameIo> Side<P> {
         let first_failure = self.tally.first_failure();
         let result = match self.role {
             Role::Client(Client { load, samples, .. }) => {
-                Some(ClientResult { samples, latencies: load.into_latencies(), first_failure })
+                let broken = load.schedule().broken();
+                let latencies = load.into_latencies();
+                Some(ClientResult { samples, latencies, first_failure, broken })
             }
             Role::Server => None,
         };

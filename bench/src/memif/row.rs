@@ -44,7 +44,7 @@ impl Row {
         let mut row = Self {
             busy: busy / wall * 100.0,
             had_cpu: had_cpu * 100.0,
-            failed: outcome.client.failed + outcome.server.failed,
+            failed: outcome.failed(),
             ..Self::default()
         };
         let busy = busy * had_cpu;
