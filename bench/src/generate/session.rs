@@ -22,6 +22,7 @@ use super::load::{Plan, Target};
 use super::schedule::Broken;
 use super::side::{ClientResult, Idle, Orders, Sample, Side, Usage, run};
 use super::tally::{Counts, Published};
+use crate::lab::runtime_dir::RuntimeDir;
 
 /// How often the main thread looks whether a load is over or a signal came.
 const LOOK: Duration = Duration::from_millis(20);
@@ -165,6 +166,8 @@ pub struct Session {
     idle: Idle,
     runs: u64,
     eal: Eal,
+    /// Behind EAL, which may still use it.
+    _runtime_dir: RuntimeDir,
 }
 
 /// A side's thread gives its ports back.
@@ -190,6 +193,7 @@ impl Session {
                 );
             }
         }
+        let runtime_dir = RuntimeDir::of(&setup.eal.file_prefix);
         let (eal, huge) = start_eal("clgw-bench", &setup.eal, devices).context("EAL")?;
         let room = data_room(setup.mtu);
         let mbufs = mbufs_per_port(setup.eal.memory_mib, count, room, huge)
@@ -216,6 +220,7 @@ impl Session {
             idle: setup.idle,
             runs: 0,
             eal,
+            _runtime_dir: runtime_dir,
         })
     }
 
