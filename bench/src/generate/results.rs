@@ -77,6 +77,8 @@ pub fn report(
     if plan.is_some() && !outcome.samples.is_empty() {
         add("failed", "", vec![outcome.failed() as f64]);
     }
+    report_drops(scenario, &row, &outcome.drops, report);
+    let mut add = |metric, unit, samples| report.add(scenario, &row, metric, unit, samples);
     for (thread, usage) in &outcome.usage {
         let name = match *thread {
             "client" => "client thread busy",
@@ -92,31 +94,33 @@ pub fn report(
 }
 
 fn describe(plan: Option<Plan>) -> Vec<(&'static str, String)> {
-    match plan {
-        None => vec![("load", "serve".to_owned())],
-        Some(Plan::Streams(plan)) => {
-            let direction = match (plan.up, plan.down) {
-                (true, true) => "both",
-                (_, true) => "download",
-                _ => "upload",
-            };
-            vec![
-                ("load", format!("streams, {direction}")),
-                ("connections", plan.streams.to_string()),
-            ]
-        }
-        Some(Plan::Exchanges(plan)) => {
-            let what = if plan.churn { "connections" } else { "requests" };
-            let pace = match plan.rate {
-                Some(rate) => format!("{rate}/s due"),
-                None => "closed loop".to_owned(),
-            };
-            vec![
-                ("load", format!("{what}, {pace}")),
-                ("connections", plan.connections.to_string()),
-                ("bytes", format!("{}/{}", plan.request, plan.response)),
-            ]
-        }
+    let Some(plan) = plan else { return vec![("load", "serve".to_owned())] };
+    let mut row = vec![("load", plan.words()), ("connections", plan.connections().to_string())];
+    if let Plan::Exchanges(plan) = plan {
+        row.push(("bytes", format!("{}/{}", plan.request, plan.response)));
+    }
+    row
+}
+
+/// Adds what the generator's own stacks dropped: figures of a generator that loses frames are not
+/// those of what it measures.
+pub fn report_drops(
+    scenario: &str,
+    row: &[(&str, String)],
+    drops: &[(String, u64)],
+    report: &mut Report,
+) {
+    let sum: u64 = drops.iter().map(|(_, n)| n).sum();
+    report.add(scenario, row, "generator drops", "frames", vec![sum as f64]);
+    if sum > 0 {
+        let row: Vec<_> = row.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        let by: Vec<_> = drops.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        report.note(format!(
+            "{scenario}: {}: WARNING: the generator itself dropped {sum} frames, warm-up and end \
+             included: {}",
+            row.join(", "),
+            by.join(", ")
+        ));
     }
 }
 
@@ -158,6 +162,11 @@ mod tests {
     use crate::environment::Environment;
     use crate::generate::tally::Counts;
     use crate::generate::{Direction, Timing};
+    use crate::report::Measurement;
+
+    fn of_metric<'a>(report: &'a Report, metric: &str) -> Option<&'a Measurement> {
+        report.measurements.iter().find(|m| m.metric == metric)
+    }
 
     fn upload() -> Plan {
         let timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_secs(1) };
@@ -183,6 +192,24 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_the_generator_drops_are_in_the_report() {
+        for (drops, sum, notes) in [(vec![], 0.0, 0), (vec![("a", 3), ("b", 4)], 7.0, 1)] {
+            let drops = drops.into_iter().map(|(why, n)| (why.to_owned(), n)).collect();
+            let outcome = Outcome { drops, ..Outcome::default() };
+            let mut made = Report::new(Environment::capture());
+            report("generate", Some(upload()), &[], &outcome, &mut made);
+            let [drops] = &made.measurements[..] else { panic!("{:?}", made.measurements) };
+            assert_eq!((drops.metric.as_str(), drops.unit.as_str()), ("generator drops", "frames"));
+            assert_eq!((&drops.samples[..], made.notes.len()), (&[sum][..], notes));
+            assert!(
+                made.notes
+                    .iter()
+                    .all(|note| note.ends_with("7 frames, warm-up and end included: 3 a, 4 b"))
+            );
+        }
+    }
+
+    #[test]
     fn a_connection_that_was_reset_in_the_window_failed_once() {
         let failed = |failed| Counts { failed, sent: 1, ..Counts::default() };
         let sample = |n| Sample { seconds: 1.0, client: failed(n), server: Some(failed(n)) };
@@ -195,12 +222,11 @@ mod tests {
         };
         let mut made = Report::new(Environment::capture());
         report("generate", Some(upload()), &[], &outcome, &mut made);
-        let of = |metric| made.measurements.iter().find(|m| m.metric == metric);
-        assert_eq!(of("failed").unwrap().samples, [3.0]);
+        assert_eq!(of_metric(&made, "failed").unwrap().samples, [3.0]);
         // Without a window there is no figure of it.
         let mut made = Report::new(Environment::capture());
         let outcome = Outcome { client: failed(7), ..Outcome::default() };
         report("generate", Some(upload()), &[], &outcome, &mut made);
-        assert!(made.measurements.is_empty(), "{:?}", made.measurements);
+        assert!(of_metric(&made, "failed").is_none(), "{:?}", made.measurements);
     }
 }

@@ -15,10 +15,11 @@ use super::config::{
 use super::row::Row;
 use crate::generate::{
     Direction, ExchangesPlan, Idle, Job, Plan, Session, Setup, SideSetup, Timing, ensure_moved,
+    parse_rate,
 };
 use crate::interrupt::Interrupt;
 use crate::lab::counters::{Counters, ask};
-use crate::lab::{PATIENCE, Process, SITES, fabric};
+use crate::lab::{LabArgs, PATIENCE, Process, SITES, fabric};
 
 /// Before each measurement: windows and pools of tunnels grow.
 pub const WARM_UP: Duration = Duration::from_secs(1);
@@ -34,14 +35,13 @@ pub const CONCURRENCY: u64 = 32;
 /// The part of the command line that both processes have.
 #[derive(Clone, Debug, Args)]
 pub struct BedArgs {
-    /// The gateway's program. Default: `clgw` beside this program.
-    #[arg(long, value_name = "PATH")]
-    pub clgw: Option<PathBuf>,
+    #[command(flatten)]
+    pub lab: LabArgs,
     /// Of each measurement; A's counters are read once a second in it.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..))]
     pub seconds: u64,
     /// Requests due per second, where latency is measured.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(long, default_value_t = 1000.0, value_parser = parse_rate)]
     pub rate: f64,
     /// CPU of gateway A, which has it for itself.
     #[arg(long, default_value_t = 0)]
@@ -55,20 +55,6 @@ pub struct BedArgs {
     /// Memory of each of the three processes for packet buffers, MiB.
     #[arg(long, default_value_t = 256)]
     pub memory_mib: u32,
-}
-
-impl BedArgs {
-    pub fn program(&self) -> anyhow::Result<PathBuf> {
-        let this = std::env::current_exe().context("path of this program")?;
-        let clgw = self.clgw.clone().unwrap_or_else(|| this.with_file_name("clgw"));
-        fs::canonicalize(&clgw).with_context(|| {
-            format!(
-                "{}: there is no such program; build it (cargo build --release -p clgw) or name \
-                 it with --clgw",
-                clgw.display()
-            )
-        })
-    }
 }
 
 /// One MTU; rows go to stdout.
@@ -166,7 +152,7 @@ impl<'a> Bed<'a> {
             mtu: *mtu,
             idle: bed.generator_idle,
         })?;
-        let program = bed.program()?;
+        let program = bed.lab.program()?;
         let fabric = fabric(&program, dir)?;
         let mut this = Self { session, gateways: Vec::new(), interrupt };
         // B's end of the link between them listens.
@@ -225,9 +211,6 @@ impl<'a> Bed<'a> {
                 }
             })?;
         interrupt.check()?;
-        if !outcome.drops.is_empty() {
-            eprintln!("memif:   the generator has dropped frames: {:?}", outcome.drops);
-        }
         ensure_moved(Some(step.plan), &outcome)?;
         let counters = counters.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let [first, .., last] = counters[..] else {

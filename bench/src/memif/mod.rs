@@ -82,7 +82,7 @@ impl Scenario for MemifArgs {
             program(name, "util-linux")?;
         }
         program("kill", "procps")?;
-        self.bed.program()?;
+        self.bed.lab.program()?;
         bench.report.pinning(self.name(), self.pinning());
         // Ends that lend their memory share it as a file per memory segment, which are too many
         // unless they are huge.
@@ -128,7 +128,7 @@ fn one(
         .args(["--gateway-cpu", &gateway_cpu.to_string(), "--other-cpu", &other_cpu.to_string()])
         .args(["--generator-idle", idle.get_name()])
         .arg("--clgw")
-        .arg(args.bed.program()?)
+        .arg(args.bed.lab.program()?)
         .arg("--dir")
         .arg(dir);
     if zero_copy {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::{Outcome, Plan, QUANTILES, exchange_rates, payload_rates};
+use crate::generate::{Outcome, Plan, QUANTILES, exchange_rates, payload_rates, report_drops};
 use crate::lab::counters::Counters;
 use crate::report::Report;
 
@@ -27,7 +27,10 @@ pub struct Row {
     /// By [`QUANTILES`], microseconds; empty without an open loop.
     pub latency: Vec<f64>,
     pub unanswered: u64,
+    /// In the window.
     pub failed: u64,
+    /// Frames, by reason; of the whole run of the load.
+    pub generator_drops: Vec<(String, u64)>,
     /// Of the generator's thread, in percent.
     pub generator_busy: f64,
 }
@@ -44,24 +47,19 @@ impl Row {
         let mut row = Self {
             busy: busy / wall * 100.0,
             had_cpu: had_cpu * 100.0,
+            load: plan.words(),
+            connections: plan.connections(),
             failed: outcome.failed(),
+            generator_drops: outcome.drops.clone(),
             ..Self::default()
         };
         let busy = busy * had_cpu;
         match plan {
             Plan::Streams(plan) => {
-                row.load = format!("streams, {}", if plan.up { "upload" } else { "download" });
-                row.connections = plan.streams;
                 row.gbps = payload_rates(outcome, usize::from(plan.down));
                 row.core_gbps = Some(last.gbit(&first) / busy);
             }
             Plan::Exchanges(plan) => {
-                let what = if plan.churn { "connections" } else { "requests" };
-                row.load = match plan.rate {
-                    Some(rate) => format!("{what}, {rate}/s due"),
-                    None => format!("{what}, closed loop"),
-                };
-                row.connections = plan.connections;
                 row.rate = exchange_rates(outcome);
                 if plan.churn {
                     let accepted = last.clients_accepted - first.clients_accepted;
@@ -104,5 +102,6 @@ impl Row {
         add("unanswered", "", vec![self.unanswered as f64]);
         add("failed", "", vec![self.failed as f64]);
         add("generator busy", "%", vec![self.generator_busy]);
+        report_drops("memif", &parameters, &self.generator_drops, report);
     }
 }
