@@ -1,16 +1,19 @@
 //! Both gateways and the generator, in a process of its own: DPDK 22.11 may crash in whoever has
 //! a net_memif port while its peer goes away.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use clap::Args;
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum as _};
 use clgw::config::{EalSettings, Hugepages};
 
+use super::child::Said;
 use super::config::{
     CLIENT, CLIENT_END, CLIENT_VIA, Links, SERVER, SERVER_END, SERVER_PORT, SERVER_VIA, VIP,
+    file_prefixes,
 };
 use super::row::Row;
 use crate::generate::{
@@ -57,6 +60,16 @@ pub struct BedArgs {
     pub memory_mib: u32,
 }
 
+impl BedArgs {
+    /// Binds this thread, and those that it starts from here on, to the CPU that is not A's.
+    ///
+    /// # Errors
+    /// There is no such CPU.
+    pub fn leave_a_alone(&self) -> anyhow::Result<()> {
+        dpdk_bindings::pin_current_thread(self.other_cpu).context("--other-cpu")
+    }
+}
+
 /// One MTU; rows go to stdout.
 #[derive(Clone, Debug, Args)]
 pub struct OneArgs {
@@ -69,6 +82,41 @@ pub struct OneArgs {
     pub dir: PathBuf,
     #[arg(long)]
     pub zero_copy: bool,
+}
+
+impl OneArgs {
+    /// The command line that is read as these.
+    ///
+    /// # Errors
+    /// An option has a value that cannot be written.
+    pub fn words(&self) -> anyhow::Result<Vec<OsString>> {
+        let Self { bed, mtu, dir, zero_copy } = self;
+        let BedArgs {
+            lab: LabArgs { clgw },
+            seconds,
+            rate,
+            gateway_cpu,
+            other_cpu,
+            generator_idle,
+            memory_mib,
+        } = bed;
+        let idle = generator_idle.to_possible_value().context("--generator-idle")?;
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: &OsStr| words.extend([name.into(), value.into()]);
+        if let Some(clgw) = clgw {
+            option("--clgw", clgw.as_os_str());
+        }
+        option("--seconds", seconds.to_string().as_ref());
+        option("--rate", rate.to_string().as_ref());
+        option("--gateway-cpu", gateway_cpu.to_string().as_ref());
+        option("--other-cpu", other_cpu.to_string().as_ref());
+        option("--generator-idle", idle.get_name().as_ref());
+        option("--memory-mib", memory_mib.to_string().as_ref());
+        option("--mtu", mtu.to_string().as_ref());
+        option("--dir", dir.as_os_str());
+        words.extend(zero_copy.then(|| "--zero-copy".into()));
+        Ok(words)
+    }
 }
 
 /// A measurement.
@@ -102,21 +150,33 @@ pub fn steps(args: &BedArgs) -> Vec<Step> {
     steps
 }
 
+/// Measures, and says what came of it on stdout.
+///
 /// # Errors
-/// A process does not start or ends, a measurement moved nothing, or SIGINT or SIGTERM came.
+/// What was measured cannot be said, or a gateway does not end as it should.
 pub fn run(args: &OneArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::install()?;
-    let mut bed = Bed::start(args, &interrupt)?;
-    for step in steps(&args.bed) {
-        interrupt.check()?;
-        eprintln!("memif: MTU {}: {}", args.mtu, step.label);
-        let row = match bed.measure(&step) {
-            Ok(row) => row,
-            Err(error) => return Err(error.context(bed.logs()).context(step.label)),
-        };
-        println!("{}", serde_json::to_string(&row)?);
+    args.bed.leave_a_alone()?;
+    let measured = Bed::start(args, &interrupt).and_then(|mut bed| {
+        for step in steps(&args.bed) {
+            interrupt.check()?;
+            bed.ensure_running()?;
+            eprintln!("memif: MTU {}: {}", args.mtu, step.label);
+            match bed.measure(&step) {
+                Ok(row) => Said::Row(Box::new(row)).say()?,
+                Err(error) => {
+                    interrupt.check()?;
+                    eprintln!("{}", bed.logs());
+                    Said::Failed(format!("{}: {error:#}", step.label)).say()?;
+                }
+            }
+        }
+        Ok(bed)
+    });
+    match measured {
+        Ok(bed) => bed.stop(),
+        Err(error) => Said::Failed(format!("the rest was not measured: {error:#}")).say(),
     }
-    bed.stop()
 }
 
 struct Bed<'a> {
@@ -139,10 +199,11 @@ impl<'a> Bed<'a> {
                 cpu: Some(bed.other_cpu),
             })
         };
+        let [file_prefix, ..] = file_prefixes(std::process::id());
         let eal = EalSettings {
             hugepages: if *zero_copy { Hugepages::On } else { Hugepages::Off },
             memory_mib: bed.memory_mib,
-            file_prefix: format!("clgw-bench-{}", std::process::id()),
+            file_prefix,
             extra: Vec::from_iter(zero_copy.then(|| "--single-file-segments".to_owned())),
         };
         let session = Session::start(Setup {
@@ -219,6 +280,14 @@ impl<'a> Bed<'a> {
         Ok(Row::new(step.plan, &outcome, [first, last]))
     }
 
+    /// Without a gateway nothing gets through, and none is started again.
+    fn ensure_running(&mut self) -> anyhow::Result<()> {
+        for gateway in &mut self.gateways {
+            ensure!(gateway.is_running(), "a gateway has ended\n{}", gateway.last_lines());
+        }
+        Ok(())
+    }
+
     fn logs(&self) -> String {
         self.gateways.iter().map(Process::last_lines).collect::<Vec<_>>().join("\n")
     }
@@ -246,4 +315,50 @@ fn job(plan: Plan, buffer: usize) -> anyhow::Result<Job> {
         verify: false,
         buffer,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn read(words: impl IntoIterator<Item = OsString>) -> Result<OneArgs, clap::Error> {
+        let command = OneArgs::augment_args(Command::new("memif-one").no_binary_name(true));
+        OneArgs::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn options_are_read_as_they_are_written() {
+        let some = OneArgs {
+            bed: BedArgs {
+                lab: LabArgs { clgw: Some("/a b/clgw".into()) },
+                seconds: 7,
+                rate: 1234.5,
+                gateway_cpu: 3,
+                other_cpu: 4,
+                generator_idle: Idle::Yield,
+                memory_mib: 99,
+            },
+            mtu: 1280,
+            dir: "/c d".into(),
+            zero_copy: true,
+        };
+        let other = OneArgs { zero_copy: false, ..some.clone() };
+        let other = OneArgs { bed: BedArgs { lab: LabArgs { clgw: None }, ..other.bed }, ..other };
+        for args in [some, other] {
+            let again = read(args.words().unwrap()).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{args:?}"));
+        }
+    }
+
+    #[test]
+    fn a_rate_that_never_ends_is_refused() {
+        let with =
+            |rate: &str| ["--mtu=1500", "--dir=/x", &format!("--rate={rate}")].map(Into::into);
+        for rate in ["-1", "0", "NaN", "inf", "1e300", "many"] {
+            assert!(read(with(rate)).is_err(), "{rate}");
+        }
+        assert_eq!(read(with("2.5")).unwrap().bed.rate, 2.5);
+    }
 }

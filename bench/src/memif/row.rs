@@ -105,3 +105,61 @@ impl Row {
         report_drops("memif", &parameters, &self.generator_drops, report);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::generate::{Direction, ExchangesPlan, Timing};
+
+    const TIMING: Timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_secs(4) };
+
+    /// Four seconds: two of them busy, and A had its CPU for `cpu`.
+    fn counters(cpu: Duration) -> [Counters; 2] {
+        let first = Counters {
+            at: Instant::now(),
+            cpu_nanos: 5_000,
+            busy_nanos: 7_000,
+            bytes_to_peer: 1_000,
+            bytes_from_peer: 2_000,
+            clients_accepted: 10,
+        };
+        let last = Counters {
+            at: first.at + Duration::from_secs(4),
+            cpu_nanos: first.cpu_nanos + cpu.as_nanos() as u64,
+            busy_nanos: first.busy_nanos + 2_000_000_000,
+            bytes_to_peer: first.bytes_to_peer + 250_000_000,
+            bytes_from_peer: first.bytes_from_peer + 125_000_000,
+            clients_accepted: first.clients_accepted + 30_000,
+        };
+        [first, last]
+    }
+
+    #[test]
+    fn a_busy_core_does_without_the_time_that_others_had_its_cpu() {
+        let plan = Plan::Streams(Direction::Upload.streams(8, TIMING, false));
+        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_secs(3)));
+        assert_eq!((row.load.as_str(), row.connections), ("streams, upload", 8));
+        assert_eq!((row.busy, row.had_cpu), (50.0, 75.0));
+        // 3 Gbit in 2 s, of which it had the CPU for 3 of 4.
+        assert_eq!((row.core_gbps, row.core_connections), (Some(2.0), None));
+        // The two clocks are read one after the other.
+        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_millis(4_001)));
+        assert_eq!((row.had_cpu, row.core_gbps), (100.0, Some(1.5)));
+    }
+
+    #[test]
+    fn connections_of_a_busy_core_are_those_that_it_accepted() {
+        let (request, response) = (64, 64);
+        let plan = |churn| {
+            let (connections, rate, timing) = (32, Some(1000.0), TIMING);
+            let plan = ExchangesPlan { churn, connections, rate, request, response, timing };
+            Row::new(Plan::Exchanges(plan), &Outcome::default(), counters(Duration::from_secs(3)))
+        };
+        let row = plan(true);
+        assert_eq!(row.load, "connections, 1000/s due");
+        assert_eq!((row.core_gbps, row.core_connections), (None, Some(20_000.0)));
+        assert_eq!(plan(false).core_connections, None);
+    }
+}
