@@ -13,6 +13,7 @@ mod streams;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,13 +22,11 @@ use super::load::{Plan, Target};
 use super::schedule::Broken;
 use super::side::{ClientResult, Idle, Orders, Sample, Side, Usage, run};
 use super::tally::{Counts, Published};
+use super::watch::{Tick, Watched};
 use crate::lab::runtime_dir::RuntimeDir;
 
-/// How often the main thread looks whether a load is over or a signal came.
-const LOOK: Duration = Duration::from_millis(20);
 /// Between closing the two ports.
 const SETTLE: Duration = Duration::from_millis(200);
-const PROGRESS: Duration = Duration::from_secs(1);
 
 /// A side's port and addresses.
 #[derive(Clone, Debug)]
@@ -96,17 +94,6 @@ pub struct Job {
     pub verify: bool,
     /// Bytes of each connection's receive buffer, and of its send buffer.
     pub buffer: usize,
-}
-
-/// Once a second while a load runs.
-#[derive(Debug)]
-pub struct Tick {
-    /// The start of the threads.
-    pub since: Duration,
-    /// The client measures. Without a client, always.
-    pub measuring: bool,
-    /// What was moved since the last one.
-    pub line: String,
 }
 
 /// What a load has measured.
@@ -410,78 +397,4 @@ impl Thread {
         }
         Ok((ios, result, usage, drops))
     }
-}
-
-struct Watched<'a> {
-    threads: &'a [(&'static str, JoinHandle<anyhow::Result<Done>>)],
-    published: &'a [Arc<Published>; 2],
-    with_client: bool,
-    with_server: bool,
-    orders: &'a Orders,
-}
-
-impl Watched<'_> {
-    /// Until the client is over, or without one interrupted; then ends the server.
-    fn watch(&self, interrupt: &AtomicBool, tick: &mut dyn FnMut(&Tick)) {
-        let Self { threads, published, with_client, with_server, orders } = *self;
-        let side = |with: bool, counts: Counts| with.then_some(counts);
-        let mut before = [Counts::default(); 2];
-        let begin = std::time::Instant::now();
-        let mut last = begin;
-        // A thread that ends is the client's, or one that failed.
-        while !threads.iter().any(|(_, thread)| thread.is_finished()) {
-            std::thread::sleep(LOOK);
-            if interrupt.load(Ordering::Relaxed) {
-                orders.interrupt.store(true, Ordering::Relaxed);
-                if !with_client {
-                    break;
-                }
-            }
-            let passed = last.elapsed();
-            if passed >= PROGRESS {
-                last += passed;
-                let now = [published[0].load(), published[1].load()];
-                let change = [now[0].since(before[0]), now[1].since(before[1])];
-                let open = now[usize::from(!with_client)];
-                tick(&Tick {
-                    since: begin.elapsed(),
-                    measuring: !with_client || orders.measuring.load(Ordering::Relaxed),
-                    line: line(
-                        begin.elapsed(),
-                        passed,
-                        side(with_client, change[0]),
-                        side(with_server, change[1]),
-                        open,
-                    ),
-                });
-                before = now;
-            }
-        }
-        orders.end.store(true, Ordering::Relaxed);
-    }
-}
-
-/// `None` for a side that is not in this process.
-fn line(
-    since: Duration,
-    passed: Duration,
-    client: Option<Counts>,
-    server: Option<Counts>,
-    now: Counts,
-) -> String {
-    let rate =
-        |bytes: Option<u64>| bytes.unwrap_or_default() as f64 * 8.0 / 1e9 / passed.as_secs_f64();
-    // What the receiver has counts, where it is here.
-    let to_server = server.map(|c| c.received).or(client.map(|c| c.sent));
-    let to_client = client.map(|c| c.received).or(server.map(|c| c.sent));
-    let exchanges = client.or(server).map_or(0, |c| c.exchanges) as f64 / passed.as_secs_f64();
-    format!(
-        "{:4.0} s: to server {:.2} Gb/s, to client {:.2} Gb/s, {exchanges:.0} requests/s, {} open, \
-         {} failed",
-        since.as_secs_f64(),
-        rate(to_server),
-        rate(to_client),
-        now.open(),
-        now.failed
-    )
 }

@@ -159,16 +159,16 @@ pub fn run(args: &OneArgs) -> anyhow::Result<()> {
     args.bed.leave_a_alone()?;
     let measured = Bed::start(args, &interrupt).and_then(|mut bed| {
         for step in steps(&args.bed) {
-            interrupt.check()?;
-            bed.ensure_running()?;
             eprintln!("memif: MTU {}: {}", args.mtu, step.label);
-            match bed.measure(&step) {
+            let measured = bed.measure(&step);
+            interrupt.check()?;
+            if measured.is_err() {
+                eprintln!("{}", bed.logs());
+            }
+            bed.ensure_running().with_context(|| step.label.clone())?;
+            match measured {
                 Ok(row) => Said::Row(Box::new(row)).say()?,
-                Err(error) => {
-                    interrupt.check()?;
-                    eprintln!("{}", bed.logs());
-                    Said::Failed(format!("{}: {error:#}", step.label)).say()?;
-                }
+                Err(error) => Said::Failed(format!("{}: {error:#}", step.label)).say()?,
             }
         }
         Ok(bed)
@@ -179,9 +179,12 @@ pub fn run(args: &OneArgs) -> anyhow::Result<()> {
     }
 }
 
+/// In which the gateways start: B's end of the link between them listens.
+const ORDER: [usize; 2] = [1, 0];
+
 struct Bed<'a> {
     session: Session,
-    /// B, then A.
+    /// By [`ORDER`].
     gateways: Vec<Process>,
     interrupt: &'a Interrupt,
 }
@@ -216,8 +219,8 @@ impl<'a> Bed<'a> {
         let program = bed.lab.program()?;
         let fabric = fabric(&program, dir)?;
         let mut this = Self { session, gateways: Vec::new(), interrupt };
-        // B's end of the link between them listens.
-        for (site, cpu) in [(1, bed.other_cpu), (0, bed.gateway_cpu)] {
+        for site in ORDER {
+            let cpu = if site == 0 { bed.gateway_cpu } else { bed.other_cpu };
             let home = fabric.join(SITES[site]);
             let (config, objects) = links.gateway(site, cpu, bed.memory_mib);
             let file = home.join("gateway.yaml");
@@ -280,10 +283,11 @@ impl<'a> Bed<'a> {
         Ok(Row::new(step.plan, &outcome, [first, last]))
     }
 
-    /// Without a gateway nothing gets through, and none is started again.
+    /// Without a gateway nothing gets through, and none is started again: also what was just
+    /// measured is not that of both.
     fn ensure_running(&mut self) -> anyhow::Result<()> {
-        for gateway in &mut self.gateways {
-            ensure!(gateway.is_running(), "a gateway has ended\n{}", gateway.last_lines());
+        for (gateway, site) in self.gateways.iter_mut().zip(ORDER) {
+            ensure!(gateway.is_running(), "gateway {} has ended", SITES[site]);
         }
         Ok(())
     }
