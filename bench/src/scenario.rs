@@ -30,6 +30,11 @@ pub trait Scenario {
     /// Within a minute or so, at the price of precision.
     fn shorten(&mut self);
 
+    /// Whether SIGINT or SIGTERM is its normal end.
+    fn ends_by_interrupt(&self) -> bool {
+        false
+    }
+
     /// # Errors
     /// Something needed is missing, or what was measured is not what was asked for.
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()>;
@@ -56,7 +61,9 @@ impl Bench {
         let mut failures = Vec::new();
         for scenario in scenarios {
             let result = scenario.run(self).with_context(|| scenario.name().to_owned());
-            self.interrupt.check()?;
+            if !scenario.ends_by_interrupt() {
+                self.interrupt.check()?;
+            }
             if let Err(error) = result {
                 self.progress.say(&format!("failed: {error:#}"));
                 failures.push(format!("{error:#}"));

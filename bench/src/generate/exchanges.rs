@@ -134,13 +134,10 @@ impl Exchanges {
         let shared = Rc::clone(&self.shared);
         let plan = &shared.plan;
         let counts = shared.tally.counts();
-        let ready = plan.churn || counts.established + counts.failed >= plan.connections;
-        if !plan.churn && counts.failed == plan.connections {
-            // Nothing will come any more.
-            self.schedule.interrupt(now);
-        }
-        let all_taken = shared.taken.get() >= shared.due.get();
-        let changed = self.schedule.advance(now, ready, counts.open() == 0 && all_taken);
+        let ready = plan.churn || self.schedule.keep(now, plan.connections, counts);
+        // Connections that are kept and have all ended take nothing any more.
+        let nothing_left = !plan.churn || shared.taken.get() >= shared.due.get();
+        let changed = self.schedule.advance(now, ready, counts.open() == 0 && nothing_left);
         if changed && shared.pace.get().is_none() && self.schedule.phase() > Phase::Connecting {
             shared.pace.set(plan.rate.map(|rate| Pace::new(now, rate)));
         }

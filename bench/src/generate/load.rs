@@ -21,6 +21,34 @@ pub enum Plan {
     Exchanges(ExchangesPlan),
 }
 
+impl Plan {
+    /// The words for the report.
+    pub fn words(self) -> String {
+        match self {
+            Self::Streams(plan) => match (plan.up, plan.down) {
+                (true, true) => "streams, both".to_owned(),
+                (_, true) => "streams, download".to_owned(),
+                _ => "streams, upload".to_owned(),
+            },
+            Self::Exchanges(plan) => {
+                let what = if plan.churn { "connections" } else { "requests" };
+                match plan.rate {
+                    Some(rate) => format!("{what}, {rate}/s due"),
+                    None => format!("{what}, closed loop"),
+                }
+            }
+        }
+    }
+
+    /// At a time.
+    pub fn connections(self) -> u64 {
+        match self {
+            Self::Streams(plan) => plan.streams,
+            Self::Exchanges(plan) => plan.connections,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum Load {
     Streams(Streams),

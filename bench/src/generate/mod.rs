@@ -13,6 +13,7 @@ mod streams;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use ipnet::IpNet;
 
 pub use exchanges::ExchangesPlan;
 pub use load::Plan;
-pub use results::{QUANTILES, ensure_moved, exchange_rates, payload_rates};
+pub use results::{QUANTILES, ensure_moved, exchange_rates, payload_rates, report_drops};
 pub use schedule::Timing;
 pub use session::{Job, Outcome, Session, Setup, SideSetup};
 pub use side::Idle;
@@ -154,7 +155,7 @@ enum Mode {
         concurrency: u64,
         /// New ones due per second, whether or not those before are done. Default: a new one
         /// whenever one ends.
-        #[arg(long, value_parser = rate)]
+        #[arg(long, value_parser = parse_rate)]
         rate: Option<f64>,
         #[command(flatten)]
         sizes: SizeArgs,
@@ -166,14 +167,14 @@ enum Mode {
         #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
         connections: u64,
         /// Due per second, over all connections. Default: the next one whenever one is answered.
-        #[arg(long, value_parser = rate)]
+        #[arg(long, value_parser = parse_rate)]
         rate: Option<f64>,
         #[command(flatten)]
         sizes: SizeArgs,
         #[command(flatten)]
         time: TimeArgs,
     },
-    /// Only the server side, until SIGINT.
+    /// Only the server side, until SIGINT or SIGTERM.
     Serve,
 }
 
@@ -192,7 +193,11 @@ impl Direction {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+/// Requests per second: a schedule of theirs must come to its end.
+///
+/// # Errors
+/// No number, or none that can be kept.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
         _ => Err("a number of requests per second above 0, to 1e9".to_owned()),
@@ -325,8 +330,12 @@ impl Scenario for GenerateArgs {
         }
     }
 
+    fn ends_by_interrupt(&self) -> bool {
+        matches!(self.mode, Mode::Serve)
+    }
+
     /// # Errors
-    /// A port does not start, or nothing was moved.
+    /// A port does not start, nothing was moved, or connections were missing.
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         bench.report.pinning(self.name(), self.pinning());
         bench.step("generate", self.estimate())?;

@@ -15,10 +15,7 @@ pub const QUANTILES: [(&str, f64); 5] =
 fn payload(sample: &Sample) -> [u64; 2] {
     // What the server has received is more than what its gateway has acknowledged to the client;
     // it is known where the server is in this process.
-    let to_server = match sample.server.received {
-        0 => sample.client.sent,
-        received => received,
-    };
+    let to_server = sample.server.map_or(sample.client.sent, |server| server.received);
     [to_server, sample.client.received]
 }
 
@@ -77,9 +74,11 @@ pub fn report(
         }
         add("unanswered", "", vec![latencies.unanswered as f64]);
     }
-    if plan.is_some() {
-        add("failed", "", vec![(outcome.client.failed + outcome.server.failed) as f64]);
+    if plan.is_some() && !outcome.samples.is_empty() {
+        add("failed", "", vec![outcome.failed() as f64]);
     }
+    report_drops(scenario, &row, &outcome.drops, report);
+    let mut add = |metric, unit, samples| report.add(scenario, &row, metric, unit, samples);
     for (thread, usage) in &outcome.usage {
         let name = match *thread {
             "client" => "client thread busy",
@@ -95,37 +94,47 @@ pub fn report(
 }
 
 fn describe(plan: Option<Plan>) -> Vec<(&'static str, String)> {
-    match plan {
-        None => vec![("load", "serve".to_owned())],
-        Some(Plan::Streams(plan)) => {
-            let direction = match (plan.up, plan.down) {
-                (true, true) => "both",
-                (_, true) => "download",
-                _ => "upload",
-            };
-            vec![
-                ("load", format!("streams, {direction}")),
-                ("connections", plan.streams.to_string()),
-            ]
-        }
-        Some(Plan::Exchanges(plan)) => {
-            let what = if plan.churn { "connections" } else { "requests" };
-            let pace = match plan.rate {
-                Some(rate) => format!("{rate}/s due"),
-                None => "closed loop".to_owned(),
-            };
-            vec![
-                ("load", format!("{what}, {pace}")),
-                ("connections", plan.connections.to_string()),
-                ("bytes", format!("{}/{}", plan.request, plan.response)),
-            ]
-        }
+    let Some(plan) = plan else { return vec![("load", "serve".to_owned())] };
+    let mut row = vec![("load", plan.words()), ("connections", plan.connections().to_string())];
+    if let Plan::Exchanges(plan) = plan {
+        row.push(("bytes", format!("{}/{}", plan.request, plan.response)));
+    }
+    row
+}
+
+/// Adds what the generator's own stacks dropped: figures of a generator that loses frames are not
+/// those of what it measures.
+pub fn report_drops(
+    scenario: &str,
+    row: &[(&str, String)],
+    drops: &[(String, u64)],
+    report: &mut Report,
+) {
+    let sum: u64 = drops.iter().map(|(_, n)| n).sum();
+    report.add(scenario, row, "generator drops", "frames", vec![sum as f64]);
+    if sum > 0 {
+        let row: Vec<_> = row.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        let by: Vec<_> = drops.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        report.note(format!(
+            "{scenario}: {}: WARNING: the generator itself dropped {sum} frames, warm-up and end \
+             included: {}",
+            row.join(", "),
+            by.join(", ")
+        ));
     }
 }
 
 /// # Errors
-/// A load that measured nothing.
+/// A load that measured nothing, or less than was asked for.
 pub fn ensure_moved(plan: Option<Plan>, outcome: &Outcome) -> anyhow::Result<()> {
+    let target = outcome.target.map_or_else(String::new, |to| format!(" to {to}"));
+    let why = outcome.first_failure.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+    if let Some(broken) = outcome.broken {
+        bail!(
+            "connections{target}: {broken}{why}; is the target's address right, and does its \
+             server listen and keep running?"
+        );
+    }
     let measured = outcome.measured();
     let [up, down] = payload(&measured);
     let moved = match plan {
@@ -137,11 +146,87 @@ pub fn ensure_moved(plan: Option<Plan>, outcome: &Outcome) -> anyhow::Result<()>
         return Ok(());
     }
     bail!(
-        "nothing was moved: {} connections begun, {} established, {} failed{}; is the target's \
-         address right, and does its server listen?",
+        "nothing was moved: {} connections begun{target}, {} established, {} failed{why}; is the \
+         target's address right, and does its server listen?",
         outcome.client.opened,
         outcome.client.established,
         outcome.client.failed,
-        outcome.first_failure.as_ref().map_or_else(String::new, |why| format!(" ({why})")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::generate::tally::Counts;
+    use crate::generate::{Direction, Timing};
+    use crate::report::Measurement;
+
+    fn of_metric<'a>(report: &'a Report, metric: &str) -> Option<&'a Measurement> {
+        report.measurements.iter().find(|m| m.metric == metric)
+    }
+
+    fn upload() -> Plan {
+        let timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_secs(1) };
+        Plan::Streams(Direction::Upload.streams(1, timing, false))
+    }
+
+    /// A second in which a client's peer acknowledged a gigabit.
+    fn acknowledged(server: Option<Counts>) -> Outcome {
+        let client = Counts { sent: 125_000_000, ..Counts::default() };
+        Outcome { samples: vec![Sample { seconds: 1.0, client, server }], ..Outcome::default() }
+    }
+
+    #[test]
+    fn what_a_gateway_acknowledged_and_the_server_never_got_is_no_throughput() {
+        let outcome = acknowledged(Some(Counts::default()));
+        assert_eq!(payload_rates(&outcome, 0), [0.0]);
+        let error = ensure_moved(Some(upload()), &outcome).unwrap_err().to_string();
+        assert!(error.starts_with("nothing was moved"), "{error}");
+        // A server elsewhere: what its side acknowledged is all there is to know.
+        let outcome = acknowledged(None);
+        assert_eq!(payload_rates(&outcome, 0), [1.0]);
+        ensure_moved(Some(upload()), &outcome).unwrap();
+    }
+
+    #[test]
+    fn frames_that_the_generator_drops_are_in_the_report() {
+        for (drops, sum, notes) in [(vec![], 0.0, 0), (vec![("a", 3), ("b", 4)], 7.0, 1)] {
+            let drops = drops.into_iter().map(|(why, n)| (why.to_owned(), n)).collect();
+            let outcome = Outcome { drops, ..Outcome::default() };
+            let mut made = Report::new(Environment::capture());
+            report("generate", Some(upload()), &[], &outcome, &mut made);
+            let [drops] = &made.measurements[..] else { panic!("{:?}", made.measurements) };
+            assert_eq!((drops.metric.as_str(), drops.unit.as_str()), ("generator drops", "frames"));
+            assert_eq!((&drops.samples[..], made.notes.len()), (&[sum][..], notes));
+            assert!(
+                made.notes
+                    .iter()
+                    .all(|note| note.ends_with("7 frames, warm-up and end included: 3 a, 4 b"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_reset_in_the_window_failed_once() {
+        let failed = |failed| Counts { failed, sent: 1, ..Counts::default() };
+        let sample = |n| Sample { seconds: 1.0, client: failed(n), server: Some(failed(n)) };
+        let outcome = Outcome {
+            samples: vec![sample(2), sample(1)],
+            // With warm-up and end.
+            client: failed(7),
+            server: failed(7),
+            ..Outcome::default()
+        };
+        let mut made = Report::new(Environment::capture());
+        report("generate", Some(upload()), &[], &outcome, &mut made);
+        assert_eq!(of_metric(&made, "failed").unwrap().samples, [3.0]);
+        // Without a window there is no figure of it.
+        let mut made = Report::new(Environment::capture());
+        let outcome = Outcome { client: failed(7), ..Outcome::default() };
+        report("generate", Some(upload()), &[], &outcome, &mut made);
+        assert!(of_metric(&made, "failed").is_none(), "{:?}", made.measurements);
+    }
 }

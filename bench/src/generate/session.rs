@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use ipnet::IpNet;
 
 use super::exchanges::Latencies;
 use super::load::{Plan, Target};
+use super::schedule::Broken;
 use super::side::{ClientResult, Idle, Orders, Sample, Side, Usage, run};
 use super::tally::{Counts, Published};
+use super::watch::{Tick, Watched};
+use crate::lab::runtime_dir::RuntimeDir;
 
-/// How often the main thread looks whether a load is over or a signal came.
-const LOOK: Duration = Duration::from_millis(20);
 /// Between closing the two ports.
 const SETTLE: Duration = Duration::from_millis(200);
-const PROGRESS: Duration = Duration::from_secs(1);
 
 /// A side's port and addresses.
 #[derive(Clone, Debug)]
@@ -96,19 +96,8 @@ pub struct Job {
     pub buffer: usize,
 }
 
-/// Once a second while a load runs.
-#[derive(Debug)]
-pub struct Tick {
-    /// The start of the threads.
-    pub since: Duration,
-    /// The client measures. Without a client, always.
-    pub measuring: bool,
-    /// What was moved since the last one.
-    pub line: String,
-}
-
 /// What a load has measured.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     pub samples: Vec<Sample>,
     /// Of the whole run, warm-up and end included.
@@ -116,6 +105,10 @@ pub struct Outcome {
     pub server: Counts,
     pub latencies: Option<Latencies>,
     pub first_failure: Option<String>,
+    /// What was measured is not what was asked for.
+    pub broken: Option<Broken>,
+    /// Where connections went.
+    pub target: Option<SocketAddr>,
     /// Of each thread.
     pub usage: Vec<(&'static str, Usage)>,
     /// Frames that the generator's own stacks have dropped, by reason.
@@ -123,13 +116,21 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Connections that failed in the window. The client sees each of them: the server's count
+    /// has the same ones again.
+    pub fn failed(&self) -> u64 {
+        self.measured().client.failed
+    }
+
     /// Sum of all samples.
     pub fn measured(&self) -> Sample {
         let mut sum = Sample::default();
         for sample in &self.samples {
             sum.seconds += sample.seconds;
             sum.client = sum.client.plus(sample.client);
-            sum.server = sum.server.plus(sample.server);
+            if let Some(server) = sample.server {
+                sum.server = Some(sum.server.unwrap_or_default().plus(server));
+            }
         }
         sum
     }
@@ -152,6 +153,8 @@ pub struct Session {
     idle: Idle,
     runs: u64,
     eal: Eal,
+    /// Behind EAL, which may still use it.
+    _runtime_dir: RuntimeDir,
 }
 
 /// A side's thread gives its ports back.
@@ -177,6 +180,7 @@ impl Session {
                 );
             }
         }
+        let runtime_dir = RuntimeDir::of(&setup.eal.file_prefix);
         let (eal, huge) = start_eal("clgw-bench", &setup.eal, devices).context("EAL")?;
         let room = data_room(setup.mtu);
         let mbufs = mbufs_per_port(setup.eal.memory_mib, count, room, huge)
@@ -203,6 +207,7 @@ impl Session {
             idle: setup.idle,
             runs: 0,
             eal,
+            _runtime_dir: runtime_dir,
         })
     }
 
@@ -278,17 +283,16 @@ impl Session {
                 .context("a thread of the generator")?;
             threads.push((name, spawned));
         }
-        let watched = Watched { threads: &threads, published: &published, orders: &orders };
-        watched.watch(job.load.is_some(), interrupt, tick);
-        let mut outcome = Outcome {
-            samples: Vec::new(),
-            client: published[0].load(),
-            server: published[1].load(),
-            latencies: None,
-            first_failure: None,
-            usage: Vec::new(),
-            drops: Vec::new(),
+        let watched = Watched {
+            threads: &threads,
+            published: &published,
+            with_client: job.load.is_some(),
+            with_server: self.server.is_some(),
+            orders: &orders,
         };
+        watched.watch(interrupt, tick);
+        let target = job.load.map(|(_, to)| to);
+        let mut outcome = Outcome { target, ..Outcome::default() };
         for (name, thread) in threads {
             let Ok(done) = thread.join() else { bail!("the thread of {name} panicked") };
             let (ios, result, usage, drops) = done?;
@@ -303,10 +307,11 @@ impl Session {
                 outcome.samples = result.samples;
                 outcome.latencies = result.latencies;
                 outcome.first_failure = result.first_failure;
+                outcome.broken = result.broken;
             }
             outcome.usage.push((name, usage));
         }
-        outcome.server = published[1].load();
+        (outcome.client, outcome.server) = (published[0].load(), published[1].load());
         Ok(outcome)
     }
 }
@@ -392,59 +397,4 @@ impl Thread {
         }
         Ok((ios, result, usage, drops))
     }
-}
-
-struct Watched<'a> {
-    threads: &'a [(&'static str, JoinHandle<anyhow::Result<Done>>)],
-    published: &'a [Arc<Published>; 2],
-    orders: &'a Orders,
-}
-
-impl Watched<'_> {
-    /// Until the client is over, or without one interrupted; then ends the server.
-    fn watch(&self, with_client: bool, interrupt: &AtomicBool, tick: &mut dyn FnMut(&Tick)) {
-        let Self { threads, published, orders } = self;
-        let mut before = [Counts::default(); 2];
-        let begin = std::time::Instant::now();
-        let mut last = begin;
-        // A thread that ends is the client's, or one that failed.
-        while !threads.iter().any(|(_, thread)| thread.is_finished()) {
-            std::thread::sleep(LOOK);
-            if interrupt.load(Ordering::Relaxed) {
-                orders.interrupt.store(true, Ordering::Relaxed);
-                if !with_client {
-                    break;
-                }
-            }
-            let passed = last.elapsed();
-            if passed >= PROGRESS {
-                last += passed;
-                let now = [published[0].load(), published[1].load()];
-                let change = [now[0].since(before[0]), now[1].since(before[1])];
-                let open = now[usize::from(!with_client)];
-                tick(&Tick {
-                    since: begin.elapsed(),
-                    measuring: !with_client || orders.measuring.load(Ordering::Relaxed),
-                    line: line(begin.elapsed(), passed, change, open),
-                });
-                before = now;
-            }
-        }
-        orders.end.store(true, Ordering::Relaxed);
-    }
-}
-
-fn line(since: Duration, passed: Duration, change: [Counts; 2], now: Counts) -> String {
-    let [client, server] = change;
-    let rate = |bytes: u64| bytes as f64 * 8.0 / 1e9 / passed.as_secs_f64();
-    let exchanges = client.exchanges.max(server.exchanges) as f64 / passed.as_secs_f64();
-    format!(
-        "{:4.0} s: to server {:.2} Gb/s, to client {:.2} Gb/s, {exchanges:.0} requests/s, {} open, \
-         {} failed",
-        since.as_secs_f64(),
-        rate(client.sent.max(server.received)),
-        rate(client.received.max(server.sent)),
-        now.open(),
-        now.failed
-    )
 }

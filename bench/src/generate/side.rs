@@ -12,7 +12,7 @@ use clgw::time::{Clock, Instant};
 
 use super::exchanges::Latencies;
 use super::load::{Load, Plan, Target};
-use super::schedule::Phase;
+use super::schedule::{Broken, Phase};
 use super::server::Responder;
 use super::tally::{Counts, Published, Tally};
 
@@ -38,8 +38,8 @@ pub enum Idle {
 pub struct Sample {
     pub seconds: f64,
     pub client: Counts,
-    /// Zero where the server is not in this process.
-    pub server: Counts,
+    /// `None` where the server is not in this process.
+    pub server: Option<Counts>,
 }
 
 #[derive(Debug)]
@@ -73,6 +73,7 @@ pub struct ClientResult {
     pub samples: Vec<Sample>,
     pub latencies: Option<Latencies>,
     pub first_failure: Option<String>,
+    pub broken: Option<Broken>,
 }
 
 impl<P: FrameIo> Side<P> {
@@ -165,7 +166,9 @@ impl<P: FrameIo> Side<P> {
         let first_failure = self.tally.first_failure();
         let result = match self.role {
             Role::Client(Client { load, samples, .. }) => {
-                Some(ClientResult { samples, latencies: load.into_latencies(), first_failure })
+                let broken = load.schedule().broken();
+                let latencies = load.into_latencies();
+                Some(ClientResult { samples, latencies, first_failure, broken })
             }
             Role::Server => None,
         };
@@ -180,7 +183,7 @@ impl Client {
         }
         let schedule = self.load.schedule();
         let Some((from, to)) = schedule.window() else { return };
-        let server = self.server.as_ref().map(|s| s.load()).unwrap_or_default();
+        let server = self.server.as_ref().map(|s| s.load());
         let totals = |now: Instant| Sample { seconds: seconds(now), client, server };
         let Some((until, before)) = self.sample else {
             // Counted from this look at the clock, as what it counts is.
@@ -196,7 +199,7 @@ impl Client {
         self.samples.push(Sample {
             seconds: seconds(now) - before.seconds,
             client: client.since(before.client),
-            server: server.since(before.server),
+            server: server.map(|now| now.since(before.server.unwrap_or_default())),
         });
         self.complete = end >= to;
         self.sample = Some((end + SAMPLE, totals(now)));

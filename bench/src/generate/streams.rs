@@ -71,11 +71,7 @@ impl Streams {
             }
         }
         let counts = tally.counts();
-        let ready = counts.established + counts.failed >= plan.streams;
-        if counts.failed == plan.streams {
-            // Nothing will come any more.
-            self.schedule.interrupt(now);
-        }
+        let ready = self.schedule.keep(now, plan.streams, counts);
         self.schedule.advance(now, ready, counts.open() == 0);
         let wanted = match self.schedule.phase() {
             Phase::Finishing => Wish::End,

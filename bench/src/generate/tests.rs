@@ -12,7 +12,7 @@ use clgw::time::Instant;
 
 use super::exchanges::{ExchangesPlan, Latencies};
 use super::load::{Plan, Target};
-use super::schedule::Timing;
+use super::schedule::{Broken, Timing};
 use super::side::{ClientResult, Sample, Side};
 use super::tally::{Counts, Published};
 use super::{Direction, StreamsPlan};
@@ -27,6 +27,7 @@ struct Pair {
     client: Side<SimPort>,
     server: Side<SimPort>,
     pools: [SimPool; 2],
+    published: Arc<Published>,
 }
 
 fn port(number: u8) -> (SimPort, SimPool, HostConfig) {
@@ -47,9 +48,10 @@ impl Pair {
         let with = Some(Arc::clone(&published));
         let client =
             Side::client(client, client_config, 1, (plan, target), Arc::default(), with).unwrap();
-        let server = Side::server(server, server_config, 2, &[8080], true, published).unwrap();
+        let of_server = Arc::clone(&published);
+        let server = Side::server(server, server_config, 2, &[8080], true, of_server).unwrap();
         let now = Instant::from_millis(1);
-        Self { now, client, server, pools: [client_pool, server_pool] }
+        Self { now, client, server, pools: [client_pool, server_pool], published }
     }
 
     /// A turn; the server only has one while `server` is true.
@@ -121,7 +123,7 @@ fn streams_arrive_whole_in_both_directions() {
         let [first, second] = result.samples.try_into().unwrap();
         for Sample { seconds, client, server } in [first, second] {
             assert!((0.99..1.01).contains(&seconds), "{seconds}");
-            assert!(client.received + server.received > 1_000_000);
+            assert!(client.received + server.unwrap().received > 1_000_000);
         }
     }
 }
@@ -203,7 +205,38 @@ fn a_target_that_refuses_ends_the_load_at_once() {
         assert!(pair.now < Instant::from_millis(1_000), "{:?}", pair.now);
         let (client, server, result) = pair.finish();
         assert_eq!((client.opened, client.failed, server.opened), (5, 5, 0));
+        let broken = Broken::Incomplete { wanted: 5, established: 0, failed: 5 };
+        assert_eq!(result.broken, Some(broken));
         assert_eq!(result.first_failure.as_deref(), Some("a connection was refused"));
+    }
+}
+
+#[test]
+fn requests_due_after_all_connections_failed_are_unanswered() {
+    let at = Instant::from_millis(1_501);
+    let requests = Plan::Exchanges(plan(false, 8, Some(1_000.0)));
+    let uploads = Plan::Streams(Direction::Upload.streams(8, timing(3), false));
+    for plan in [requests, uploads] {
+        let mut pair = Pair::new(plan, "10.0.0.2:8080");
+        while pair.now < at {
+            pair.turn(true);
+        }
+        // The machine of the server starts anew: it knows none of the connections.
+        let (port, pool, config) = port(2);
+        let published = Arc::clone(&pair.published);
+        pair.server = Side::server(port, config, 3, &[], true, published).unwrap();
+        pair.pools[1] = pool;
+        pair.run(None);
+        let (client, _, result) = pair.finish();
+        assert_eq!((client.opened, client.failed), (8, 8));
+        let Some(Broken::Lost { wanted: 8, after }) = result.broken else {
+            panic!("{:?}", result.broken)
+        };
+        assert!((Duration::from_millis(900)..2 * SECOND).contains(&after), "{after:?}");
+        assert_eq!(result.samples.len(), 3, "the window stays as long as planned");
+        let Some(latencies) = result.latencies else { continue };
+        assert!((2_999..=3_001).contains(&latencies.histogram.len()));
+        assert!((1_900..=2_010).contains(&latencies.unanswered), "{}", latencies.unanswered);
     }
 }
 

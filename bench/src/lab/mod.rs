@@ -8,6 +8,7 @@ pub mod net;
 mod peers;
 mod priority;
 mod process;
+pub mod runtime_dir;
 mod subject;
 pub mod usage;
 
@@ -48,6 +49,24 @@ pub struct LabArgs {
     /// The gateway's program. Default: `clgw` beside this program.
     #[arg(long, value_name = "PATH")]
     pub clgw: Option<PathBuf>,
+}
+
+impl LabArgs {
+    /// The file of the gateway's program.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn program(&self) -> anyhow::Result<PathBuf> {
+        let this = std::env::current_exe().context("path of this program")?;
+        let clgw = self.clgw.clone().unwrap_or_else(|| this.with_file_name("clgw"));
+        ensure!(
+            clgw.is_file(),
+            "{}: there is no such program; build it (cargo build --release -p clgw) or name it \
+             with --clgw",
+            clgw.display()
+        );
+        fs::canonicalize(&clgw).with_context(|| clgw.display().to_string())
+    }
 }
 
 /// CPUs of gateway A and of everything else.
@@ -100,13 +119,7 @@ impl Lab {
     ) -> anyhow::Result<Self> {
         ensure_root()?;
         let this = std::env::current_exe().context("path of this program")?;
-        let clgw = args.clgw.clone().unwrap_or_else(|| this.with_file_name("clgw"));
-        ensure!(
-            clgw.is_file(),
-            "{}: there is no such program; build it (cargo build --release -p clgw) or name it \
-             with --clgw",
-            clgw.display()
-        );
+        let clgw = args.program()?;
         for (name, package) in [
             ("ip", "iproute2"),
             ("ethtool", "ethtool"),
@@ -126,7 +139,6 @@ impl Lab {
         net::remove_stale();
         let cpus = Cpus::choose();
         dpdk_bindings::pin_current_thread(cpus.rest).context("CPU of everything but gateway A")?;
-        let clgw = fs::canonicalize(&clgw).with_context(|| clgw.display().to_string())?;
         let this = this.display().to_string();
         Ok(Self {
             clgw,

@@ -1,24 +1,28 @@
 //! Both gateways and the generator, in a process of its own: DPDK 22.11 may crash in whoever has
 //! a net_memif port while its peer goes away.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use clap::Args;
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum as _};
 use clgw::config::{EalSettings, Hugepages};
 
+use super::child::Said;
 use super::config::{
     CLIENT, CLIENT_END, CLIENT_VIA, Links, SERVER, SERVER_END, SERVER_PORT, SERVER_VIA, VIP,
+    file_prefixes,
 };
 use super::row::Row;
 use crate::generate::{
     Direction, ExchangesPlan, Idle, Job, Plan, Session, Setup, SideSetup, Timing, ensure_moved,
+    parse_rate,
 };
 use crate::interrupt::Interrupt;
 use crate::lab::counters::{Counters, ask};
-use crate::lab::{PATIENCE, Process, SITES, fabric};
+use crate::lab::{LabArgs, PATIENCE, Process, SITES, fabric};
 
 /// Before each measurement: windows and pools of tunnels grow.
 pub const WARM_UP: Duration = Duration::from_secs(1);
@@ -34,14 +38,13 @@ pub const CONCURRENCY: u64 = 32;
 /// The part of the command line that both processes have.
 #[derive(Clone, Debug, Args)]
 pub struct BedArgs {
-    /// The gateway's program. Default: `clgw` beside this program.
-    #[arg(long, value_name = "PATH")]
-    pub clgw: Option<PathBuf>,
+    #[command(flatten)]
+    pub lab: LabArgs,
     /// Of each measurement; A's counters are read once a second in it.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..))]
     pub seconds: u64,
     /// Requests due per second, where latency is measured.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(long, default_value_t = 1000.0, value_parser = parse_rate)]
     pub rate: f64,
     /// CPU of gateway A, which has it for itself.
     #[arg(long, default_value_t = 0)]
@@ -58,16 +61,12 @@ pub struct BedArgs {
 }
 
 impl BedArgs {
-    pub fn program(&self) -> anyhow::Result<PathBuf> {
-        let this = std::env::current_exe().context("path of this program")?;
-        let clgw = self.clgw.clone().unwrap_or_else(|| this.with_file_name("clgw"));
-        fs::canonicalize(&clgw).with_context(|| {
-            format!(
-                "{}: there is no such program; build it (cargo build --release -p clgw) or name \
-                 it with --clgw",
-                clgw.display()
-            )
-        })
+    /// Binds this thread, and those that it starts from here on, to the CPU that is not A's.
+    ///
+    /// # Errors
+    /// There is no such CPU.
+    pub fn leave_a_alone(&self) -> anyhow::Result<()> {
+        dpdk_bindings::pin_current_thread(self.other_cpu).context("--other-cpu")
     }
 }
 
@@ -83,6 +82,41 @@ pub struct OneArgs {
     pub dir: PathBuf,
     #[arg(long)]
     pub zero_copy: bool,
+}
+
+impl OneArgs {
+    /// The command line that is read as these.
+    ///
+    /// # Errors
+    /// An option has a value that cannot be written.
+    pub fn words(&self) -> anyhow::Result<Vec<OsString>> {
+        let Self { bed, mtu, dir, zero_copy } = self;
+        let BedArgs {
+            lab: LabArgs { clgw },
+            seconds,
+            rate,
+            gateway_cpu,
+            other_cpu,
+            generator_idle,
+            memory_mib,
+        } = bed;
+        let idle = generator_idle.to_possible_value().context("--generator-idle")?;
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: &OsStr| words.extend([name.into(), value.into()]);
+        if let Some(clgw) = clgw {
+            option("--clgw", clgw.as_os_str());
+        }
+        option("--seconds", seconds.to_string().as_ref());
+        option("--rate", rate.to_string().as_ref());
+        option("--gateway-cpu", gateway_cpu.to_string().as_ref());
+        option("--other-cpu", other_cpu.to_string().as_ref());
+        option("--generator-idle", idle.get_name().as_ref());
+        option("--memory-mib", memory_mib.to_string().as_ref());
+        option("--mtu", mtu.to_string().as_ref());
+        option("--dir", dir.as_os_str());
+        words.extend(zero_copy.then(|| "--zero-copy".into()));
+        Ok(words)
+    }
 }
 
 /// A measurement.
@@ -116,26 +150,41 @@ pub fn steps(args: &BedArgs) -> Vec<Step> {
     steps
 }
 
+/// Measures, and says what came of it on stdout.
+///
 /// # Errors
-/// A process does not start or ends, a measurement moved nothing, or SIGINT or SIGTERM came.
+/// What was measured cannot be said, or a gateway does not end as it should.
 pub fn run(args: &OneArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::install()?;
-    let mut bed = Bed::start(args, &interrupt)?;
-    for step in steps(&args.bed) {
-        interrupt.check()?;
-        eprintln!("memif: MTU {}: {}", args.mtu, step.label);
-        let row = match bed.measure(&step) {
-            Ok(row) => row,
-            Err(error) => return Err(error.context(bed.logs()).context(step.label)),
-        };
-        println!("{}", serde_json::to_string(&row)?);
+    args.bed.leave_a_alone()?;
+    let measured = Bed::start(args, &interrupt).and_then(|mut bed| {
+        for step in steps(&args.bed) {
+            eprintln!("memif: MTU {}: {}", args.mtu, step.label);
+            let measured = bed.measure(&step);
+            interrupt.check()?;
+            if measured.is_err() {
+                eprintln!("{}", bed.logs());
+            }
+            bed.ensure_running().with_context(|| step.label.clone())?;
+            match measured {
+                Ok(row) => Said::Row(Box::new(row)).say()?,
+                Err(error) => Said::Failed(format!("{}: {error:#}", step.label)).say()?,
+            }
+        }
+        Ok(bed)
+    });
+    match measured {
+        Ok(bed) => bed.stop(),
+        Err(error) => Said::Failed(format!("the rest was not measured: {error:#}")).say(),
     }
-    bed.stop()
 }
+
+/// In which the gateways start: B's end of the link between them listens.
+const ORDER: [usize; 2] = [1, 0];
 
 struct Bed<'a> {
     session: Session,
-    /// B, then A.
+    /// By [`ORDER`].
     gateways: Vec<Process>,
     interrupt: &'a Interrupt,
 }
@@ -153,10 +202,11 @@ impl<'a> Bed<'a> {
                 cpu: Some(bed.other_cpu),
             })
         };
+        let [file_prefix, ..] = file_prefixes(std::process::id());
         let eal = EalSettings {
             hugepages: if *zero_copy { Hugepages::On } else { Hugepages::Off },
             memory_mib: bed.memory_mib,
-            file_prefix: format!("clgw-bench-{}", std::process::id()),
+            file_prefix,
             extra: Vec::from_iter(zero_copy.then(|| "--single-file-segments".to_owned())),
         };
         let session = Session::start(Setup {
@@ -166,11 +216,11 @@ impl<'a> Bed<'a> {
             mtu: *mtu,
             idle: bed.generator_idle,
         })?;
-        let program = bed.program()?;
+        let program = bed.lab.program()?;
         let fabric = fabric(&program, dir)?;
         let mut this = Self { session, gateways: Vec::new(), interrupt };
-        // B's end of the link between them listens.
-        for (site, cpu) in [(1, bed.other_cpu), (0, bed.gateway_cpu)] {
+        for site in ORDER {
+            let cpu = if site == 0 { bed.gateway_cpu } else { bed.other_cpu };
             let home = fabric.join(SITES[site]);
             let (config, objects) = links.gateway(site, cpu, bed.memory_mib);
             let file = home.join("gateway.yaml");
@@ -225,15 +275,21 @@ impl<'a> Bed<'a> {
                 }
             })?;
         interrupt.check()?;
-        if !outcome.drops.is_empty() {
-            eprintln!("memif:   the generator has dropped frames: {:?}", outcome.drops);
-        }
         ensure_moved(Some(step.plan), &outcome)?;
         let counters = counters.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let [first, .., last] = counters[..] else {
             bail!("gateway A's counters were read {} times; take more --seconds", counters.len());
         };
         Ok(Row::new(step.plan, &outcome, [first, last]))
+    }
+
+    /// Without a gateway nothing gets through, and none is started again: also what was just
+    /// measured is not that of both.
+    fn ensure_running(&mut self) -> anyhow::Result<()> {
+        for (gateway, site) in self.gateways.iter_mut().zip(ORDER) {
+            ensure!(gateway.is_running(), "gateway {} has ended", SITES[site]);
+        }
+        Ok(())
     }
 
     fn logs(&self) -> String {
@@ -263,4 +319,50 @@ fn job(plan: Plan, buffer: usize) -> anyhow::Result<Job> {
         verify: false,
         buffer,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn read(words: impl IntoIterator<Item = OsString>) -> Result<OneArgs, clap::Error> {
+        let command = OneArgs::augment_args(Command::new("memif-one").no_binary_name(true));
+        OneArgs::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn options_are_read_as_they_are_written() {
+        let some = OneArgs {
+            bed: BedArgs {
+                lab: LabArgs { clgw: Some("/a b/clgw".into()) },
+                seconds: 7,
+                rate: 1234.5,
+                gateway_cpu: 3,
+                other_cpu: 4,
+                generator_idle: Idle::Yield,
+                memory_mib: 99,
+            },
+            mtu: 1280,
+            dir: "/c d".into(),
+            zero_copy: true,
+        };
+        let other = OneArgs { zero_copy: false, ..some.clone() };
+        let other = OneArgs { bed: BedArgs { lab: LabArgs { clgw: None }, ..other.bed }, ..other };
+        for args in [some, other] {
+            let again = read(args.words().unwrap()).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{args:?}"));
+        }
+    }
+
+    #[test]
+    fn a_rate_that_never_ends_is_refused() {
+        let with =
+            |rate: &str| ["--mtu=1500", "--dir=/x", &format!("--rate={rate}")].map(Into::into);
+        for rate in ["-1", "0", "NaN", "inf", "1e300", "many"] {
+            assert!(read(with(rate)).is_err(), "{rate}");
+        }
+        assert_eq!(read(with("2.5")).unwrap().bed.rate, 2.5);
+    }
 }

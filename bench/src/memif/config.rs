@@ -30,6 +30,15 @@ pub struct End {
 pub const CLIENT_END: End = End { link: "client", listens: true };
 pub const SERVER_END: End = End { link: "server", listens: true };
 
+/// EAL's file prefix of the generator in this process, and of both gateways that it starts.
+pub fn file_prefixes(pid: u32) -> [String; 3] {
+    let [a, b] = SITES;
+    ["", a, b].map(|site| match site {
+        "" => format!("clgw-bench-{pid}"),
+        site => format!("clgw-bench-{pid}-{site}"),
+    })
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Links<'a> {
     pub dir: &'a Path,
@@ -73,20 +82,20 @@ impl Links<'_> {
         let hugepages = if self.zero_copy { "on" } else { "off" };
         let extra = if self.zero_copy { ", extra: [\"--single-file-segments\"]" } else { "" };
         let mtu = self.mtu;
+        let file_prefix = &file_prefixes(std::process::id())[1 + site];
         let mut config = format!(
             "peer: {{ name: {name} }}\n\
              tls: {{ ca: ../cert.pem, cert: cert.pem, key: key.pem }}\n\
              objects: objects/\n\
              workers: {{ count: 1, cpus: [{cpu}], idle: {idle} }}\n\
              eal: {{ hugepages: {hugepages}, memory_mib: {memory_mib}, \
-             file_prefix: clgw-bench-{pid}-{name}{extra} }}\n\
+             file_prefix: {file_prefix}{extra} }}\n\
              ports:\n\
              - {{ name: service0, device: \"{service_device}\", side: service, mtu: {mtu}, \
              addresses: [{service}/16] }}\n\
              - {{ name: wan0, device: \"{wan_device}\", side: peer, mtu: {mtu}, \
              addresses: [{wan}/24] }}\n\
              drain: {{ deadline: 2s }}\n",
-            pid = std::process::id(),
         );
         let mut objects = vec![
             format!(

@@ -2,26 +2,23 @@
 //! no kernel in the path.
 
 mod bed;
+mod child;
 mod config;
 mod row;
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum as _};
+use anyhow::{Context as _, ensure};
+use clap::Args;
 use dpdk_bindings::{EalConfig, HugePages};
 
 pub use bed::{OneArgs, run as run_one};
 
 use self::bed::{BedArgs, CONCURRENCY, WARM_UP, steps};
-use self::row::Row;
+use self::child::Said;
 use crate::interrupt::Interrupt;
-use crate::lab::{program, run_program};
+use crate::lab::{LabArgs, program};
 use crate::report::Report;
 use crate::scenario::{Bench, Scenario};
 
@@ -29,11 +26,8 @@ use crate::scenario::{Bench, Scenario};
 const START: Duration = Duration::from_secs(4);
 /// Between two measurements.
 const BETWEEN: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_millis(50);
 /// Percent of its CPU that a gateway has which nobody disturbs.
 const UNDISTURBED: f64 = 90.0;
-/// After SIGTERM.
-const GRACE: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug, Args)]
 pub struct MemifArgs {
@@ -44,12 +38,29 @@ pub struct MemifArgs {
 }
 
 impl MemifArgs {
-    /// The words for the report.
-    fn pinning(&self) -> String {
+    /// The words for the report: what two runs have to have in common.
+    fn pinning(&self, zero_copy: bool) -> String {
+        let pages = if zero_copy { "hugepages, zero-copy" } else { "normal pages, copies" };
         format!(
-            "gateway A on CPU {}; gateway B and the generator on CPU {}",
+            "gateway A on CPU {}; gateway B, the generator and what watches them on CPU {}; {pages}",
             self.bed.gateway_cpu, self.bed.other_cpu
         )
+    }
+
+    /// Returns what failed.
+    fn measure(&self, zero_copy: bool, bench: &mut Bench) -> anyhow::Result<Vec<String>> {
+        let mut failures = Vec::new();
+        for &mtu in &self.mtu {
+            bench.step(&format!("memif: MTU {mtu}"), self.expected())?;
+            match one(self, mtu, zero_copy, &bench.interrupt, &mut bench.report) {
+                Ok(more) => failures.extend(more.iter().map(|why| format!("MTU {mtu}: {why}"))),
+                Err(error) => {
+                    bench.interrupt.check()?;
+                    failures.push(format!("MTU {mtu}: {error:#}"));
+                }
+            }
+        }
+        Ok(failures)
     }
 
     /// Of one MTU.
@@ -75,15 +86,15 @@ impl Scenario for MemifArgs {
     }
 
     /// # Errors
-    /// Something needed is missing, a measurement moved nothing, or SIGINT or SIGTERM came. Rows
-    /// that were measured before are in the report.
+    /// Something needed is missing, SIGINT or SIGTERM came, or all measurements that failed, after
+    /// the last one. Rows that were measured are in the report.
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         for name in ["setpriv", "taskset"] {
             program(name, "util-linux")?;
         }
         program("kill", "procps")?;
-        self.bed.program()?;
-        bench.report.pinning(self.name(), self.pinning());
+        self.bed.lab.program()?;
+        self.bed.leave_a_alone()?;
         // Ends that lend their memory share it as a file per memory segment, which are too many
         // unless they are huge.
         let eal = EalConfig {
@@ -92,116 +103,67 @@ impl Scenario for MemifArgs {
             ..EalConfig::default()
         };
         let zero_copy = eal.check_huge_pages().is_ok();
-        for &mtu in &self.mtu {
-            bench.step(&format!("memif: MTU {mtu}"), self.expected())?;
-            let dir = tempfile::Builder::new()
-                .prefix("clgw-memif-")
-                .tempdir()
-                .context("no temporary directory; make room or set TMPDIR")?;
-            one(self, mtu, zero_copy, dir.path(), &bench.interrupt, &mut bench.report)
-                .with_context(|| format!("MTU {mtu}"))?;
-        }
+        bench.report.pinning(self.name(), self.pinning(zero_copy));
+        let failures = self.measure(zero_copy, bench);
         notes(self, zero_copy, &mut bench.report);
+        let failures = failures?;
+        ensure!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
         Ok(())
     }
 }
 
-/// Measures with one MTU, in a process of its own.
+/// Measures with one MTU, in a process of its own; returns what failed.
 fn one(
     args: &MemifArgs,
     mtu: usize,
     zero_copy: bool,
-    dir: &Path,
     interrupt: &Interrupt,
     report: &mut Report,
-) -> anyhow::Result<()> {
-    let BedArgs { seconds, rate, gateway_cpu, other_cpu, generator_idle, memory_mib, .. } =
-        &args.bed;
-    let idle = generator_idle.to_possible_value().context("--generator-idle")?;
-    let this = std::env::current_exe().context("path of this program")?;
+) -> anyhow::Result<Vec<String>> {
+    let dir = tempfile::Builder::new()
+        .prefix("clgw-memif-")
+        .tempdir()
+        .context("no temporary directory; make room or set TMPDIR")?;
+    let lab = LabArgs { clgw: Some(args.bed.lab.program()?) };
+    let bed = BedArgs { lab, ..args.bed.clone() };
+    let one = OneArgs { bed, mtu, dir: dir.path().to_owned(), zero_copy };
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL"])
-        .arg(this)
-        .args(["memif-one", "--mtu", &mtu.to_string(), "--seconds", &seconds.to_string()])
-        .args(["--rate", &rate.to_string(), "--memory-mib", &memory_mib.to_string()])
-        .args(["--gateway-cpu", &gateway_cpu.to_string(), "--other-cpu", &other_cpu.to_string()])
-        .args(["--generator-idle", idle.get_name()])
-        .arg("--clgw")
-        .arg(args.bed.program()?)
-        .arg("--dir")
-        .arg(dir);
-    if zero_copy {
-        command.arg("--zero-copy");
-    }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("setpriv does not start; install util-linux")?;
-    let stdout = child.stdout.take().context("its output")?;
-    let (send, lines) = mpsc::channel();
-    let reader = thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if send.send(line).is_err() {
-                break;
-            }
-        }
-    });
+        .arg(std::env::current_exe().context("path of this program")?)
+        .arg("memif-one")
+        .args(one.words()?);
     let (mut rows, mut had_cpu) = (0, f64::INFINITY);
-    let mut told = None;
-    loop {
-        match lines.recv_timeout(LOOK) {
-            Ok(line) => {
-                let row: Row = serde_json::from_str(&line).with_context(|| line.clone())?;
-                had_cpu = had_cpu.min(row.had_cpu);
-                row.report(mtu, report);
-                rows += 1;
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                if interrupt.is_set() {
-                    end(&mut child, &mut told);
-                }
-            }
-            // Its end of the pipe is closed: it has ended.
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+    let mut failures = Vec::new();
+    let status = child::run(command, interrupt, &mut |said| match said {
+        Said::Row(row) => {
+            had_cpu = had_cpu.min(row.had_cpu);
+            row.report(mtu, report);
+            rows += 1;
         }
-    }
-    let _ = reader.join();
-    let status = child.wait().context("its status")?;
+        Said::Failed(why) => failures.push(why),
+    })?;
+    dir.close().context("the temporary directory is left behind")?;
     interrupt.check()?;
-    let wanted = steps(&args.bed).len();
-    if rows < wanted {
-        bail!("{rows} of {wanted} measurements were made, then the process ended with {status}");
-    }
     if had_cpu < UNDISTURBED {
         report.note(format!(
             "memif: MTU {mtu}: WARNING: A had as little as {had_cpu:.0} % of its CPU, so others \
              used the machine: only the figures per busy core say something"
         ));
     }
-    if !status.success() {
+    let wanted = steps(&args.bed).len();
+    let told = rows + failures.len();
+    if told < wanted && (failures.is_empty() || !status.success()) {
+        failures.push(format!(
+            "{rows} of {wanted} measurements were made, then the process ended with {status}"
+        ));
+    } else if !status.success() {
         report.note(format!(
-            "memif: MTU {mtu}: everything was measured, then the process ended with {status}: \
+            "memif: MTU {mtu}: everything was done, then the process ended with {status}: \
              net_memif of DPDK 22.11 may crash at the end of its peer"
         ));
     }
-    Ok(())
-}
-
-/// SIGTERM, and some time later SIGKILL.
-fn end(child: &mut Child, told: &mut Option<Instant>) {
-    match told {
-        None => {
-            // Gone since: as well.
-            let _ = run_program("kill", &["-TERM", &child.id().to_string()]);
-            *told = Some(Instant::now());
-        }
-        Some(at) if at.elapsed() > GRACE => {
-            let _ = child.kill();
-        }
-        Some(_) => {}
-    }
+    Ok(failures)
 }
 
 fn notes(args: &MemifArgs, zero_copy: bool, report: &mut Report) {
@@ -233,4 +195,21 @@ fn notes(args: &MemifArgs, zero_copy: bool, report: &mut Report) {
          {} s",
         WARM_UP.as_secs()
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+
+    #[test]
+    fn runs_on_other_pages_are_told_apart() {
+        let command = MemifArgs::augment_args(clap::Command::new("memif").no_binary_name(true));
+        let matches = command.try_get_matches_from([] as [&str; 0]).unwrap();
+        let args = MemifArgs::from_arg_matches(&matches).unwrap();
+        let [huge, normal] = [true, false].map(|zero_copy| args.pinning(zero_copy));
+        assert!(huge.ends_with("; hugepages, zero-copy"), "{huge}");
+        assert!(normal.ends_with("; normal pages, copies"), "{normal}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::{Outcome, Plan, QUANTILES, exchange_rates, payload_rates};
+use crate::generate::{Outcome, Plan, QUANTILES, exchange_rates, payload_rates, report_drops};
 use crate::lab::counters::Counters;
 use crate::report::Report;
 
@@ -27,7 +27,10 @@ pub struct Row {
     /// By [`QUANTILES`], microseconds; empty without an open loop.
     pub latency: Vec<f64>,
     pub unanswered: u64,
+    /// In the window.
     pub failed: u64,
+    /// Frames, by reason; of the whole run of the load.
+    pub generator_drops: Vec<(String, u64)>,
     /// Of the generator's thread, in percent.
     pub generator_busy: f64,
 }
@@ -44,24 +47,19 @@ impl Row {
         let mut row = Self {
             busy: busy / wall * 100.0,
             had_cpu: had_cpu * 100.0,
-            failed: outcome.client.failed + outcome.server.failed,
+            load: plan.words(),
+            connections: plan.connections(),
+            failed: outcome.failed(),
+            generator_drops: outcome.drops.clone(),
             ..Self::default()
         };
         let busy = busy * had_cpu;
         match plan {
             Plan::Streams(plan) => {
-                row.load = format!("streams, {}", if plan.up { "upload" } else { "download" });
-                row.connections = plan.streams;
                 row.gbps = payload_rates(outcome, usize::from(plan.down));
                 row.core_gbps = Some(last.gbit(&first) / busy);
             }
             Plan::Exchanges(plan) => {
-                let what = if plan.churn { "connections" } else { "requests" };
-                row.load = match plan.rate {
-                    Some(rate) => format!("{what}, {rate}/s due"),
-                    None => format!("{what}, closed loop"),
-                };
-                row.connections = plan.connections;
                 row.rate = exchange_rates(outcome);
                 if plan.churn {
                     let accepted = last.clients_accepted - first.clients_accepted;
@@ -104,5 +102,64 @@ impl Row {
         add("unanswered", "", vec![self.unanswered as f64]);
         add("failed", "", vec![self.failed as f64]);
         add("generator busy", "%", vec![self.generator_busy]);
+        report_drops("memif", &parameters, &self.generator_drops, report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::generate::{Direction, ExchangesPlan, Timing};
+
+    const TIMING: Timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_secs(4) };
+
+    /// Four seconds: two of them busy, and A had its CPU for `cpu`.
+    fn counters(cpu: Duration) -> [Counters; 2] {
+        let first = Counters {
+            at: Instant::now(),
+            cpu_nanos: 5_000,
+            busy_nanos: 7_000,
+            bytes_to_peer: 1_000,
+            bytes_from_peer: 2_000,
+            clients_accepted: 10,
+        };
+        let last = Counters {
+            at: first.at + Duration::from_secs(4),
+            cpu_nanos: first.cpu_nanos + cpu.as_nanos() as u64,
+            busy_nanos: first.busy_nanos + 2_000_000_000,
+            bytes_to_peer: first.bytes_to_peer + 250_000_000,
+            bytes_from_peer: first.bytes_from_peer + 125_000_000,
+            clients_accepted: first.clients_accepted + 30_000,
+        };
+        [first, last]
+    }
+
+    #[test]
+    fn a_busy_core_does_without_the_time_that_others_had_its_cpu() {
+        let plan = Plan::Streams(Direction::Upload.streams(8, TIMING, false));
+        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_secs(3)));
+        assert_eq!((row.load.as_str(), row.connections), ("streams, upload", 8));
+        assert_eq!((row.busy, row.had_cpu), (50.0, 75.0));
+        // 3 Gbit in 2 s, of which it had the CPU for 3 of 4.
+        assert_eq!((row.core_gbps, row.core_connections), (Some(2.0), None));
+        // The two clocks are read one after the other.
+        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_millis(4_001)));
+        assert_eq!((row.had_cpu, row.core_gbps), (100.0, Some(1.5)));
+    }
+
+    #[test]
+    fn connections_of_a_busy_core_are_those_that_it_accepted() {
+        let (request, response) = (64, 64);
+        let plan = |churn| {
+            let (connections, rate, timing) = (32, Some(1000.0), TIMING);
+            let plan = ExchangesPlan { churn, connections, rate, request, response, timing };
+            Row::new(Plan::Exchanges(plan), &Outcome::default(), counters(Duration::from_secs(3)))
+        };
+        let row = plan(true);
+        assert_eq!(row.load, "connections, 1000/s due");
+        assert_eq!((row.core_gbps, row.core_connections), (None, Some(20_000.0)));
+        assert_eq!(plan(false).core_connections, None);
     }
 }
