@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod memif;
 pub mod memory;
+mod objects;
 pub mod progress;
 pub mod relay;
 pub mod report;

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::lab::SITES;
+use crate::objects::Objects;
 
 pub const VIP: &str = "10.1.0.80:80";
 pub const CLIENT: &str = "10.1.0.2/16";
@@ -97,33 +98,16 @@ impl Links<'_> {
              addresses: [{wan}/24] }}\n\
              drain: {{ deadline: 2s }}\n",
         );
-        let mut objects = vec![
-            format!(
-                "kind: Peer\nmetadata: {{ name: {other}, namespace: clusterlink-system }}\n\
-                 spec: {{ gateways: [{{ host: {other_wan}, port: 4443 }}] }}\n"
-            ),
-            "kind: AccessPolicy\nmetadata: { name: allow-all, namespace: bench }\nspec:\n  \
-             action: allow\n  from: [{ workloadSelector: {} }]\n  to: [{ workloadSelector: {} }]\n"
-                .to_owned(),
-        ];
+        let mut objects = Objects::new(other, &[other_wan]);
         if importer {
             let (address, port) = VIP.split_once(':').unwrap_or((VIP, "80"));
             config.push_str(&format!("vips: [{{ import: bench/load, address: {address} }}]\n"));
-            objects.push(format!(
-                "kind: Import\nmetadata: {{ name: load, namespace: bench }}\nspec:\n  \
-                 port: {port}\n  sources:\n  - {{ peer: {other}, exportName: load, \
-                 exportNamespace: bench }}\n"
-            ));
+            objects.import("load", port.parse().unwrap_or(80), other);
         } else {
             let host = SERVER.split('/').next().unwrap_or(SERVER);
-            objects.push(format!(
-                "kind: Export\nmetadata: {{ name: load, namespace: bench }}\n\
-                 spec: {{ host: {host}, port: {SERVER_PORT} }}\n"
-            ));
+            objects.export("load", host, SERVER_PORT);
         }
-        let version = "apiVersion: clusterlink.net/v1alpha1\n";
-        let objects: Vec<String> = objects.iter().map(|o| format!("{version}{o}")).collect();
-        (config, objects.join("---\n"))
+        (config, objects.into_text())
     }
 }
 

@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::{Gateways, PATIENCE, SERVICES, Site, write};
+use crate::lab::runtime_dir::RuntimeDir;
 use crate::lab::{Lab, Net, Place};
+use crate::objects::Objects;
 
 /// Address of the imports at site A.
 pub const VIP: &str = "10.1.0.80";
@@ -13,6 +15,7 @@ pub const VIP: &str = "10.1.0.80";
 pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
     let mut gateways = Gateways::default();
     for site in sites {
+        gateways.runtime_dirs.push(RuntimeDir::of(file_prefix(site.name)));
         let (config, objects) = files(site.place, site.cpu, net.links().mtu, lab.buffers);
         let file = site.dir.join("gateway.yaml");
         write(&file, &config)?;
@@ -24,6 +27,10 @@ pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways
     }
     gateways.wait_for(" ready ", PATIENCE)?;
     Ok(gateways)
+}
+
+fn file_prefix(site: &str) -> String {
+    format!("clgw-bench-{}-{site}", std::process::id())
 }
 
 /// What each connection's rings hold, KiB; `None` = the gateway's defaults.
@@ -53,50 +60,33 @@ fn files(place: Place, cpu: u16, mtu: usize, buffers: Buffers) -> (String, Strin
          tls: {{ ca: ../cert.pem, cert: cert.pem, key: key.pem }}\n\
          objects: objects/\n\
          workers: {{ count: 1, cpus: [{cpu}], idle: sleep }}\n\
-         eal: {{ file_prefix: clgw-bench-{pid}-{name} }}\n\
+         eal: {{ file_prefix: {file_prefix} }}\n\
          ports:\n\
          - name: service0\n  device: \"net_af_packet0,iface=svc0,{ring}\"\n  side: service\n  \
          mtu: {mtu}\n  addresses: [{service}/24]\n\
          - name: wan0\n  device: \"net_af_packet1,iface=wan0,{ring}\"\n  side: peer\n  \
          mtu: {mtu}\n  addresses: [{wan}/24{more}]\n\
          drain: {{ deadline: 2s }}\n",
-        pid = std::process::id(),
+        file_prefix = file_prefix(name),
     );
     let sizes = [("service_kib", buffers.service_kib), ("peer_kib", buffers.peer_kib)];
     let sizes: Vec<String> =
         sizes.iter().filter_map(|(key, kib)| kib.map(|kib| format!("{key}: {kib}"))).collect();
     config.push_str(&format!("buffers: {{ {} }}\n", sizes.join(", ")));
-    let mut objects = vec![
-        format!(
-            "kind: Peer\nmetadata: {{ name: {other}, namespace: clusterlink-system }}\n\
-             spec: {{ gateways: [{{ host: {other_wan}, port: 4443 }}{other_more}] }}\n",
-            other_more = if importer { ", { host: 192.0.2.3, port: 4443 }" } else { "" },
-        ),
-        "kind: AccessPolicy\nmetadata: { name: allow-all, namespace: bench }\nspec:\n  \
-         action: allow\n  from: [{ workloadSelector: {} }]\n  to: [{ workloadSelector: {} }]\n"
-            .to_owned(),
-    ];
+    let others: &[&str] = if importer { &[other_wan, "192.0.2.3"] } else { &[other_wan] };
+    let mut objects = Objects::new(other, others);
     if importer {
         config.push_str("vips:\n");
     }
     for (service, port, _) in SERVICES {
         if importer {
             config.push_str(&format!("- {{ import: bench/{service}, address: {VIP} }}\n"));
-            objects.push(format!(
-                "kind: Import\nmetadata: {{ name: {service}, namespace: bench }}\nspec:\n  \
-                 port: {port}\n  sources:\n  - {{ peer: {other}, exportName: {service}, \
-                 exportNamespace: bench }}\n"
-            ));
+            objects.import(service, port, other);
         } else {
-            objects.push(format!(
-                "kind: Export\nmetadata: {{ name: {service}, namespace: bench }}\n\
-                 spec: {{ host: 10.2.0.2, port: {port} }}\n"
-            ));
+            objects.export(service, "10.2.0.2", port);
         }
     }
-    let version = "apiVersion: clusterlink.net/v1alpha1\n";
-    let objects: Vec<String> = objects.iter().map(|o| format!("{version}{o}")).collect();
-    (config, objects.join("---\n"))
+    (config, objects.into_text())
 }
 
 #[cfg(test)]

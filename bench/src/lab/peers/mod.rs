@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::runtime_dir::RuntimeDir;
 use super::{PATIENCE, Place, Process};
 
 pub mod clgw;
@@ -55,6 +56,8 @@ pub struct Site {
 pub struct Gateways {
     pub a: Vec<Process>,
     pub b: Vec<Process>,
+    /// Go behind the processes.
+    runtime_dirs: Vec<RuntimeDir>,
 }
 
 impl Gateways {
