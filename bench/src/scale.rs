@@ -9,6 +9,7 @@ use clgw::tls::Suite;
 
 use crate::apps::{Caller, Echo, MESSAGE, Orders};
 use crate::chain::{Chain, IMPORTS, MAX_CONNECTIONS, Setup};
+use crate::environment::meminfo;
 use crate::scenario::{Bench, Scenario};
 
 /// Messages under way at a time: about a burst.
@@ -120,7 +121,11 @@ fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::R
         })?;
         if open.len() == PROBE && connections > PROBE {
             let each = resident()?.saturating_sub(before) / PROBE as u64;
-            ensure_memory(connections, each * (connections - PROBE) as u64, available()?)?;
+            ensure_memory(
+                connections,
+                each * (connections - PROBE) as u64,
+                meminfo("MemAvailable")?,
+            )?;
         }
         if open.len().is_multiple_of(5_120) {
             let seconds = started.elapsed().as_secs();
@@ -197,14 +202,6 @@ fn ensure_memory(connections: usize, needed: u64, available: u64) -> anyhow::Res
     Ok(())
 }
 
-/// Bytes that processes can still have.
-fn available() -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1_024)
-}
-
 /// Resident bytes of this process.
 fn resident() -> anyhow::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
@@ -218,7 +215,6 @@ mod tests {
 
     #[test]
     fn refuses_what_memory_has_no_room_for() {
-        assert!(available().unwrap() > 1 << 20);
         assert!(ensure_memory(50_000, 13 << 30, 15 << 30).is_ok());
         let error = ensure_memory(100_000, 26_000_000_000, 20_000_000_000).unwrap_err().to_string();
         assert!(error.starts_with("100000 connections need 26.0 GB more, and 20.0 GB are"));

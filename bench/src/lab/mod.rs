@@ -166,7 +166,8 @@ impl Lab {
     /// Something does not start, with the end of what it said.
     pub fn start(&self, subject: Subject, net: Net) -> anyhow::Result<Line<'_>> {
         let iperf = IPERF_PORT.to_string();
-        let iperf = ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", "10.2.0.2", "-p", &iperf];
+        let iperf =
+            ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", "10.2.0.2", "-p", &iperf];
         let mut iperf = net.spawn("iperf3-server", Place::Server, self.cpus.rest, &iperf)?;
         iperf.wait_for("Server listening", PATIENCE)?;
         let mut tiny = self.end(&net, Place::Server, &["server", &server(TINY_PORT)])?;
@@ -328,8 +329,7 @@ impl Line<'_> {
         let command =
             ["iperf3", "-c", self.subject.target(), "-p", &port, "-t", &time, "-P", &streams, "-J"];
         let within = PATIENCE + Duration::from_secs(seconds);
-        let text =
-            self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
+        let text = self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
         text.and_then(|text| transfer(&text)).with_context(|| format!("iperf3 -P {streams}"))
     }
 

@@ -7,7 +7,8 @@ use crate::environment::Environment;
 
 pub(super) fn environment() -> Environment {
     Environment {
-        commit: Some("0123456789ab+".to_owned()),
+        commit: Some("0123456789ab".to_owned()),
+        changed: true,
         command: "clgw-bench all --out \"<dir>\"".to_owned(),
         started: OffsetDateTime::UNIX_EPOCH,
         duration: 61.5,
