@@ -90,7 +90,7 @@ impl Progress {
 }
 
 /// On stderr. Whoever listened may be gone; the measurement goes on.
-fn print_line(line: &str) {
+pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

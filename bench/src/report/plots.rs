@@ -2,7 +2,7 @@
 //! times makes curves, everything else bars; a distribution makes a cumulative curve. What has no
 //! unit is for the tables only.
 
-use super::figure::{Bar, Curves, Figure, Group, Point, Series, Shape, Who, YScale, clean};
+use super::figure::{Bar, Curves, Figure, Group, Point, Series, Shape, Who, YScale, better, clean};
 use super::tables::{Table, split};
 use super::{Distribution, Measurement, Parameters, Report, Summary, keys, value_of};
 
@@ -334,17 +334,6 @@ fn sentence(constant: &[(&str, &str)]) -> String {
     clean(&parts.join("; ")) + ". "
 }
 
-/// Which way is better, where the unit tells: a rate, or a cost as it is or for each of something.
-fn better(unit: &str) -> &'static str {
-    let cost = ["ns", "us", "ms", "s", "round trips", "cycles", "bytes", "KiB"];
-    match unit.split_once('/') {
-        Some((_, "s")) => "More is better.",
-        Some((of, _)) if of == "1" || cost.contains(&of) => "Less is better.",
-        None if cost.contains(&unit) => "Less is better.",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture;
@@ -371,32 +360,6 @@ mod tests {
         let caption = "site: a & b. Medians; the thin lines are min to max. More is better.";
         assert_eq!(figures[0].caption, caption);
         assert!(figures[1].caption.ends_with("Less is better."));
-    }
-
-    #[test]
-    fn costs_are_told_from_rates() {
-        // As the scenarios have them.
-        for rate in ["Gb/s", "Mb/s", "1/s"] {
-            assert_eq!(better(rate), "More is better.", "{rate}");
-        }
-        for cost in [
-            "s/Gbit",
-            "1/Gbit",
-            "ms/connection",
-            "KiB/connection",
-            "bytes/connection",
-            "cycles/byte",
-            "cycles",
-            "us",
-            "ms",
-            "round trips",
-        ] {
-            assert_eq!(better(cost), "Less is better.", "{cost}");
-        }
-        // A share of a CPU may be either, and a count is no figure.
-        for neither in ["%", "of 100", "Gbit", "", "1"] {
-            assert_eq!(better(neither), "", "{neither}");
-        }
     }
 
     #[test]

@@ -51,7 +51,10 @@ fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
     capture([0xD4, 0xC3, 0xB2, 0xA1], u32::to_le_bytes, ETHERNET, frames)
 }
 
-fn capture(magic: [u8; 4], number: fn(u32) -> [u8; 4], link: u32, frames: &[Vec<u8>]) -> Vec<u8> {
+/// The bytes of one, in the order of the file.
+type Number = fn(u32) -> [u8; 4];
+
+fn capture(magic: [u8; 4], number: Number, link: u32, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = magic.to_vec();
     // Version, time zone, accuracy, length of the longest frame: nobody reads them.
     file.resize(20, 0);
@@ -131,7 +134,7 @@ fn resumed() -> [Vec<u8>; 2] {
 fn files_of_either_byte_order_and_clock() {
     let expected = count(&pcap(&resumed())).unwrap();
     assert_eq!((expected.connections, expected.handshakes, expected.resumed), (1, 1, 1));
-    let (big, little): (fn(u32) -> _, fn(u32) -> _) = (u32::to_be_bytes, u32::to_le_bytes);
+    let (big, little): (Number, Number) = (u32::to_be_bytes, u32::to_le_bytes);
     for (magic, number) in [
         ([0xA1, 0xB2, 0xC3, 0xD4], big),
         ([0xA1, 0xB2, 0x3C, 0x4D], big),
