@@ -14,7 +14,7 @@ use clgw::net::{MacAddr, Route};
 use clgw::port::sim::{SimFrame, SimPort};
 use clgw::port::{RxChecksum, RxMeta};
 use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway};
-use clgw::telemetry::Counters;
+use clgw::telemetry::{Counters, DropReason};
 use clgw::time::Instant;
 use clgw::tls::{Inline, Suite};
 use clgw::worker::{Turn, Worker};
@@ -35,6 +35,9 @@ pub const IMPORTS: [(&str, u16); 3] =
 /// has 55,536 source ports.
 const CONNECTIONS_PER_CLIENT: usize = 50_000;
 const CLIENTS: [&str; 3] = ["10.1.0.2", "10.1.0.3", "10.1.0.4"];
+/// Segments behind a reset connection, and hosts announcing themselves, are no loss.
+const HARMLESS: [DropReason; 4] =
+    [DropReason::NoFlow, DropReason::NdpIgnored, DropReason::NotForUs, DropReason::ArpIgnored];
 /// Connections that are surely possible at the same time. Not three times 49,152: a few tunnels
 /// are idle, and the three are not chosen in turn.
 pub const MAX_CONNECTIONS: usize = 120_000;
@@ -150,11 +153,9 @@ pub struct Setup {
 pub struct Meter {
     /// TSC cycles of the turns that found work.
     pub cycles: u64,
+    /// Turns that found work.
     pub turns: u64,
-    /// Turns that found nothing; their time is not in `cycles`.
-    pub empty: u64,
     pub rx_frames: u64,
-    pub tx_frames: u64,
 }
 
 impl Meter {
@@ -163,9 +164,7 @@ impl Meter {
         Self {
             cycles: self.cycles + other.cycles,
             turns: self.turns + other.turns,
-            empty: self.empty + other.empty,
             rx_frames: self.rx_frames + other.rx_frames,
-            tx_frames: self.tx_frames + other.tx_frames,
         }
     }
 
@@ -174,9 +173,7 @@ impl Meter {
         Self {
             cycles: self.cycles - before.cycles,
             turns: self.turns - before.turns,
-            empty: self.empty - before.empty,
             rx_frames: self.rx_frames - before.rx_frames,
-            tx_frames: self.tx_frames - before.tx_frames,
         }
     }
 }
@@ -190,7 +187,6 @@ struct Station {
     offload: bool,
     cycles: u64,
     turns: u64,
-    empty: u64,
 }
 
 impl Station {
@@ -203,8 +199,6 @@ impl Station {
         if turn.busy {
             self.cycles += spent;
             self.turns += 1;
-        } else {
-            self.empty += 1;
         }
         (turn.busy, turn.next)
     }
@@ -225,12 +219,8 @@ impl Station {
     }
 
     fn meter(&self) -> Meter {
-        let (rx_frames, tx_frames) = self
-            .gateway
-            .workers
-            .first()
-            .map_or((0, 0), |w| (w.counters().rx_frames, w.counters().tx_frames));
-        Meter { cycles: self.cycles, turns: self.turns, empty: self.empty, rx_frames, tx_frames }
+        let rx_frames = self.gateway.workers.first().map_or(0, |w| w.counters().rx_frames);
+        Meter { cycles: self.cycles, turns: self.turns, rx_frames }
     }
 }
 
@@ -271,7 +261,6 @@ impl Chain {
                 offload: setup.checksum_offload,
                 cycles: 0,
                 turns: 0,
-                empty: 0,
             })
         };
         Ok(Self {
@@ -358,9 +347,9 @@ impl Chain {
         while !done(self) {
             anyhow::ensure!(
                 self.now < limit,
-                "{what}: not within {most:?} of the simulation's time; A {:?}, B {:?}",
-                Losses::of(&self.counters().0),
-                Losses::of(&self.counters().1),
+                "{what}: not within {most:?} of the simulation's time; dropped by A {:?}, by B {:?}",
+                self.counters().0.all_drops().collect::<Vec<_>>(),
+                self.counters().1.all_drops().collect::<Vec<_>>(),
             );
             self.round();
         }
@@ -382,25 +371,16 @@ impl Chain {
     pub fn ensure_no_loss(&self) -> anyhow::Result<()> {
         let (a, b) = self.counters();
         for (name, counters) in [("A", a), ("B", b)] {
-            let Losses(drops) = Losses::of(&counters);
-            // Segments behind a reset connection, and hosts announcing themselves, are no loss.
-            let harmless = ["NoFlow", "NdpIgnored", "NotForUs", "ArpIgnored"];
-            let lost: Vec<_> =
-                drops.iter().filter(|(reason, _)| !harmless.contains(&reason.as_str())).collect();
+            let lost = losses(&counters);
             anyhow::ensure!(lost.is_empty(), "gateway {name} dropped frames: {lost:?}");
         }
         Ok(())
     }
 }
 
-/// Reasons for dropped frames, with their counts.
-#[derive(Debug)]
-struct Losses(Vec<(String, u64)>);
-
-impl Losses {
-    fn of(counters: &Counters) -> Self {
-        Self(counters.all_drops().map(|(reason, n)| (format!("{reason:?}"), n)).collect())
-    }
+/// Dropped frames whose drop changes what is measured.
+fn losses(counters: &Counters) -> Vec<(DropReason, u64)> {
+    counters.all_drops().filter(|(reason, _)| !HARMLESS.contains(reason)).collect()
 }
 
 fn host(setup: &Setup, number: u8, addresses: &[&str], via: &str) -> anyhow::Result<Host> {
@@ -416,4 +396,18 @@ fn host(setup: &Setup, number: u8, addresses: &[&str], via: &str) -> anyhow::Res
         checksum_offload: setup.checksum_offload,
     };
     Ok(Host::new(setup, u64::from(number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_from_harmless_drops() {
+        let mut counters = Counters::default();
+        HARMLESS.into_iter().for_each(|reason| counters.drop_frame(reason));
+        assert_eq!(losses(&counters), []);
+        counters.add_drops(DropReason::TxQueueFull, 2);
+        assert_eq!(losses(&counters), [(DropReason::TxQueueFull, 2)]);
+    }
 }

@@ -1,8 +1,11 @@
 //! Where and on what a measurement was made. Without it a figure means nothing.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::process::Command;
+use std::path::Path;
 
+use anyhow::Context as _;
+use ring::digest;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,8 +16,11 @@ const CRYPTO_FLAGS: [&str; 8] =
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Environment {
-    /// Of the checkout in the current directory; `None` outside of one. `+` marks changed files.
+    /// What this program was built from; `None` where it was built without git.
     pub commit: Option<String>,
+    /// Whether its sources differed from that commit.
+    #[serde(default)]
+    pub changed: bool,
     pub command: String,
     /// UTC.
     #[serde(with = "time::serde::rfc3339")]
@@ -27,7 +33,7 @@ pub struct Environment {
     pub cpu_flags: Vec<String>,
     /// Whether the CPU says that it is a hypervisor's.
     pub virtual_machine: bool,
-    /// Bytes.
+    /// Bytes; 0 where the kernel does not tell.
     pub memory: u64,
     pub kernel: String,
     pub dpdk: String,
@@ -47,7 +53,10 @@ impl Environment {
         let cpuinfo = read("/proc/cpuinfo");
         let flags = cpu_flags(&cpuinfo);
         Self {
-            commit: commit(),
+            commit: Some(env!("CLGW_BENCH_COMMIT"))
+                .filter(|commit| *commit != "unknown")
+                .map(str::to_owned),
+            changed: env!("CLGW_BENCH_CHANGED") == "true",
             command: std::env::args()
                 .enumerate()
                 .map(|(n, arg)| if n == 0 { "clgw-bench".to_owned() } else { arg })
@@ -63,7 +72,7 @@ impl Environment {
                 .filter(|flag| flags.contains(flag))
                 .map(str::to_owned)
                 .collect(),
-            memory: memory(&read("/proc/meminfo")),
+            memory: meminfo("MemTotal").unwrap_or_default(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             dpdk: dpdk_bindings::Eal::version(),
             load_before: load(),
@@ -87,12 +96,18 @@ impl Environment {
         last.map_or(1, |n| n + 1)
     }
 
+    /// The commit, and whether that is all.
+    pub fn source(&self) -> String {
+        let commit = self.commit.as_deref().unwrap_or("unknown");
+        format!("{commit}{}", if self.changed { ", changed" } else { "" })
+    }
+
     /// Heads and texts for the top of a report.
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let started = self.started.replace_nanosecond(0).unwrap_or(self.started);
         vec![
             ("command", self.command.clone()),
-            ("commit", self.commit.clone().unwrap_or_else(|| "not in a git checkout".to_owned())),
+            ("commit", self.source()),
             (
                 "started",
                 format!(
@@ -129,14 +144,21 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn commit() -> Option<String> {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let commit = git(&["rev-parse", "--short=12", "HEAD"])?.trim().to_owned();
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(if changed.trim().is_empty() { commit } else { commit + "+" })
+/// What a measured program says of itself, and which file it is: the same version may have been
+/// built from many commits.
+///
+/// # Errors
+/// It cannot be read or started, or does not know `--version`.
+pub fn program(path: &Path) -> anyhow::Result<String> {
+    let name = path.display().to_string();
+    let said = crate::lab::run_program(&name, &["--version"])?;
+    let file = fs::read(path).with_context(|| format!("{name}: cannot be read"))?;
+    let digest = digest::digest(&digest::SHA256, &file);
+    let mut text = format!("{}, SHA-256 ", said.lines().next().unwrap_or_default().trim());
+    for byte in &digest.as_ref()[..6] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
 }
 
 fn cpu_model(cpuinfo: &str) -> String {
@@ -153,12 +175,19 @@ fn cpu_flags(cpuinfo: &str) -> Vec<&str> {
         .map_or_else(Vec::new, |(_, flags)| flags.split_whitespace().collect())
 }
 
-/// In bytes; 0 where the kernel does not tell.
-fn memory(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib =
-        line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    kib.map_or(0, |kib| kib * 1024)
+/// A line of /proc/meminfo, bytes.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn meminfo(key: &str) -> anyhow::Result<u64> {
+    memory(&read("/proc/meminfo"), key).with_context(|| format!("/proc/meminfo has no {key}"))
+}
+
+fn memory(meminfo: &str, key: &str) -> Option<u64> {
+    let mut lines = meminfo.lines().filter_map(|line| line.split_once(':'));
+    let (_, rest) = lines.find(|(head, _)| *head == key)?;
+    let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// Load over the last minute; 0 where the kernel does not tell.
@@ -181,7 +210,25 @@ mod tests {
 
     #[test]
     fn memory_is_in_bytes() {
-        assert_eq!(memory("MemTotal:       24684084 kB\nMemFree: 1 kB\n"), 24_684_084 * 1024);
-        assert_eq!(memory(""), 0);
+        let text = "MemTotal:       24684084 kB\nMemFree: 1 kB\n";
+        assert_eq!(memory(text, "MemTotal"), Some(24_684_084 * 1024));
+        assert_eq!(memory(text, "MemFree"), Some(1024));
+        assert_eq!(memory(text, "Mem"), None);
+        assert_eq!(memory("MemTotal: much", "MemTotal"), None);
+        assert!(meminfo("MemAvailable").unwrap() > 1 << 20);
+        assert!(meminfo("Mem").unwrap_err().to_string().ends_with("has no Mem"));
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_version_and_its_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gateway");
+        fs::write(&file, "#!/bin/sh\necho gateway 1.2.3 \"$1\"\n").unwrap();
+        assert!(program(&file).is_err(), "not executable");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(program(&file).unwrap(), "gateway 1.2.3 --version, SHA-256 0b828d3a8056");
+        fs::write(&file, "#!/bin/sh\nexit 1\n").unwrap();
+        assert!(program(&file).unwrap_err().to_string().contains("exit status: 1"));
     }
 }

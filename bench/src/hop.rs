@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::Args;
 use clgw::limits::{MAX_IP_PACKET, MIN_MTU};
 use clgw::sim::App;
@@ -11,8 +12,9 @@ use clgw::tls::Suite;
 
 use crate::apps::{CHECKED, MIB, Received, Sink, Source};
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
+use crate::interrupt::Interrupt;
 use crate::report::Report;
-use crate::scenario::{Bench, Scenario};
+use crate::scenario::{Bench, Scenario, at_least_one};
 
 /// Of the chain's own clock; a window of 32 MiB takes some milliseconds of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,10 +33,10 @@ pub struct HopArgs {
           default_values_t = [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::Chacha20Poly1305])]
     pub suite: Vec<Cipher>,
     /// Windows per setting; each gives one sample.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = at_least_one::<usize>())]
     pub repetitions: usize,
     /// Payload of one window, MiB.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = at_least_one::<u64>())]
     pub window_mib: u64,
     /// Buffers of service legs, KiB; at least seven packets.
     #[arg(long, default_value_t = 64)]
@@ -179,10 +181,16 @@ impl Scenario for HopArgs {
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         bench.pin(self.name())?;
         let hz = bench.report.environment.tsc_hz;
+        let mut failures = Vec::new();
         for setting in &self.settings() {
             bench.step(&format!("hop: {}", setting.label()), self.expected())?;
-            let windows = transfer(self, setting)?;
-            add(&mut bench.report, hz, self, setting, &windows);
+            match transfer(self, setting, &bench.interrupt) {
+                Ok(windows) => add(&mut bench.report, hz, self, setting, &windows),
+                Err(error) => {
+                    bench.interrupt.check()?;
+                    failures.push(format!("{}: {error:#}", setting.label()));
+                }
+            }
         }
         bench.report.note(format!(
             "hop: payload of one connection, {} windows of {} MiB each. Only the gateways' own \
@@ -196,6 +204,12 @@ impl Scenario for HopArgs {
              received by that gateway, acknowledgements included; its cost includes what is sent \
              because of it. A + B is one core that does the work of both gateways",
         );
+        ensure!(
+            failures.is_empty(),
+            "{} settings failed:\n{}",
+            failures.len(),
+            failures.join("\n")
+        );
         Ok(())
     }
 }
@@ -206,7 +220,11 @@ struct Window {
     b: Meter,
 }
 
-fn transfer(args: &HopArgs, setting: &Setting) -> anyhow::Result<Vec<Window>> {
+fn transfer(
+    args: &HopArgs,
+    setting: &Setting,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<Window>> {
     let &Setting { mtu, cipher, offload, upload } = setting;
     let (service_kib, peer_kib) =
         (HopArgs::ring(args.service_kib, mtu), HopArgs::ring(args.peer_kib, mtu));
@@ -237,9 +255,10 @@ fn transfer(args: &HopArgs, setting: &Setting) -> anyhow::Result<Vec<Window>> {
     chain.connect(0, app)?;
     let mut target = 2 * CHECKED;
     chain.run_until("first bytes", PATIENCE, |_| received.get().bytes >= target)?;
-    anyhow::ensure!(!received.get().wrong, "bytes arrived that were not sent");
+    ensure!(!received.get().wrong, "bytes arrived that were not sent");
     let mut windows = Vec::new();
     for _ in 0..args.repetitions {
+        interrupt.check()?;
         let (start, (a, b)) = (received.get().bytes, chain.meters());
         target = start + args.window_mib * MIB;
         chain.run_until("one window", PATIENCE, |_| received.get().bytes >= target)?;
@@ -307,8 +326,9 @@ mod tests {
     fn both_gateways_are_measured_in_both_directions() {
         let args = args();
         assert_eq!(args.settings().len(), 2);
+        let interrupt = Interrupt::install().unwrap();
         for setting in args.settings() {
-            let windows = transfer(&args, &setting).unwrap();
+            let windows = transfer(&args, &setting, &interrupt).unwrap();
             assert_eq!(windows.len(), 2);
             for w in windows {
                 assert!(w.payload >= MIB);
@@ -336,7 +356,7 @@ mod tests {
         // Four figures of A, B and both, for each setting.
         assert_eq!(bench.report.measurements.len(), 6 * 3 * 4);
         for setting in settings {
-            for w in transfer(&args, &setting).unwrap() {
+            for w in transfer(&args, &setting, &bench.interrupt).unwrap() {
                 let payload = if setting.upload { w.a.rx_frames } else { w.b.rx_frames };
                 let most = w.payload / 30_000;
                 assert!(payload < most, "{}: {payload} frames, not {most}", setting.label());

@@ -9,6 +9,7 @@ use crate::lab::ends::{HELD, HOLDING, LISTENING};
 use crate::lab::{
     Buffers, HOLD_PORTS, Lab, LabArgs, Line, Links, Net, PATIENCE, Place, Process, Subject, usage,
 };
+use crate::progress::print_line;
 use crate::scenario::{Bench, Scenario};
 
 /// How long the connections idle while CPU time is taken.
@@ -59,8 +60,7 @@ impl Scenario for MemoryArgs {
     }
 
     fn shorten(&mut self) {
-        self.connections.iter_mut().for_each(|n| *n = (*n).min(1_000));
-        self.connections.dedup();
+        self.connections.truncate(1);
     }
 
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
@@ -116,7 +116,7 @@ fn measure(
     let line = lab.start(subject, net)?;
     let held = hold(&line, connections);
     if held.is_err() {
-        eprintln!("{}", line.logs());
+        print_line(&line.logs());
     }
     let [memory, cpu] = held?;
     let parameters =

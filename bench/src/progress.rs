@@ -1,6 +1,6 @@
 //! What runs now, and how long the rest takes: a bar on a terminal, lines elsewhere.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -61,7 +61,7 @@ impl Progress {
         } else {
             let whole = millis(self.expected).max(1);
             let percent = (millis(self.done) * 100 / whole).min(100);
-            eprintln!("[{percent:>3} %, {left} left] {label}");
+            print_line(&format!("[{percent:>3} %, {left} left] {label}"));
         }
     }
 
@@ -70,7 +70,7 @@ impl Progress {
         if self.terminal {
             self.bar.println(line);
         } else {
-            eprintln!("{line}");
+            print_line(line);
         }
     }
 
@@ -87,6 +87,11 @@ impl Progress {
         let wrong = self.begun.elapsed().as_secs_f64() / self.done.as_secs_f64();
         rest.mul_f64(wrong.clamp(0.1, 10.0))
     }
+}
+
+/// On stderr. Whoever listened may be gone; the measurement goes on.
+pub fn print_line(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn millis(time: Duration) -> u64 {

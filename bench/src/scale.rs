@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use clgw::tls::Suite;
 
 use crate::apps::{Caller, Echo, MESSAGE, Orders};
 use crate::chain::{Chain, IMPORTS, MAX_CONNECTIONS, Setup};
-use crate::scenario::{Bench, Scenario};
+use crate::environment::meminfo;
+use crate::scenario::{Bench, Scenario, at_least_one};
 
 /// Messages under way at a time: about a burst.
 const BURST: usize = 32;
@@ -25,13 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub struct ScaleArgs {
     /// Open connections, each through a tunnel of its own; up to 120,000. Each takes about
     /// 270 KB, or 90 KB with MALLOC_TOP_PAD_=0 in the environment (see bench/README.md).
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 50_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 50_000],
+          value_parser = at_least_one::<usize>().range(..=MAX_CONNECTIONS as u64))]
     pub connections: Vec<usize>,
     /// Windows per setting; each gives one sample.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = at_least_one::<usize>())]
     pub repetitions: usize,
     /// Bursts in a window.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, value_parser = at_least_one::<usize>())]
     pub bursts: usize,
 }
 
@@ -63,15 +65,14 @@ impl Scenario for ScaleArgs {
     /// Connections are not established, or messages not answered.
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
         bench.pin(self.name())?;
+        let mut failures = Vec::new();
         for &connections in &self.connections {
-            anyhow::ensure!(
-                (1..=MAX_CONNECTIONS).contains(&connections),
-                "--connections: {connections} is not from 1 to {MAX_CONNECTIONS}, for which the \
-                 chain has addresses"
-            );
             let label = format!("scale: {connections} connections");
             bench.step(&label, self.expected(connections))?;
-            measure(self, connections, bench)?;
+            if let Err(error) = measure(self, connections, bench) {
+                bench.interrupt.check()?;
+                failures.push(format!("{connections} connections: {error:#}"));
+            }
         }
         bench.report.note(format!(
             "scale: each message is {MESSAGE} bytes and is answered by as many; {BURST} are under \
@@ -83,6 +84,12 @@ impl Scenario for ScaleArgs {
             "scale: memory is what the process grew by, divided by the connections: both gateways \
              (4 TCP legs, 2 TLS ends) and both endpoints (2 TCP legs with rings of 4 KiB) \
              together; rings count as far as they were touched",
+        );
+        ensure!(
+            failures.is_empty(),
+            "{} settings failed:\n{}",
+            failures.len(),
+            failures.join("\n")
         );
         Ok(())
     }
@@ -120,13 +127,17 @@ fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::R
         })?;
         if open.len() == PROBE && connections > PROBE {
             let each = resident()?.saturating_sub(before) / PROBE as u64;
-            ensure_memory(connections, each * (connections - PROBE) as u64, available()?)?;
+            ensure_memory(
+                connections,
+                each * (connections - PROBE) as u64,
+                meminfo("MemAvailable")?,
+            )?;
         }
+        bench.interrupt.check()?;
         if open.len().is_multiple_of(5_120) {
             let seconds = started.elapsed().as_secs();
             let line = format!("scale: {} of {connections} open after {seconds} s", open.len());
             bench.progress.say(&line);
-            bench.interrupt.check()?;
         }
     }
     let grown = resident()?.saturating_sub(before) as f64 / connections as f64;
@@ -140,10 +151,11 @@ fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::R
         for _ in 0..args.repetitions {
             let (before, _) = chain.meters();
             for _ in 0..args.bursts {
+                bench.interrupt.check()?;
                 burst(&mut chain, &open, hot, &mut random)?;
             }
             let spent = chain.meters().0.since(before);
-            anyhow::ensure!(spent.rx_frames > 0, "gateway A received nothing");
+            ensure!(spent.rx_frames > 0, "gateway A received nothing");
             samples.push(spent.cycles as f64 / spent.rx_frames as f64);
         }
         let pattern = if hot { "one hot" } else { "random" };
@@ -185,7 +197,7 @@ fn burst(
 /// The machine has not got `needed` bytes more: it would begin to kill processes.
 fn ensure_memory(connections: usize, needed: u64, available: u64) -> anyhow::Result<()> {
     let gb = |bytes: u64| bytes as f64 / 1e9;
-    anyhow::ensure!(
+    ensure!(
         needed + SPARE <= available,
         "{connections} connections need {:.1} GB more, and {:.1} GB are available, of which {:.1} \
          are left to the machine: give fewer --connections, or run with MALLOC_TOP_PAD_=0, which \
@@ -195,14 +207,6 @@ fn ensure_memory(connections: usize, needed: u64, available: u64) -> anyhow::Res
         gb(SPARE)
     );
     Ok(())
-}
-
-/// Bytes that processes can still have.
-fn available() -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1_024)
 }
 
 /// Resident bytes of this process.
@@ -218,13 +222,30 @@ mod tests {
 
     #[test]
     fn refuses_what_memory_has_no_room_for() {
-        assert!(available().unwrap() > 1 << 20);
         assert!(ensure_memory(50_000, 13 << 30, 15 << 30).is_ok());
         let error = ensure_memory(100_000, 26_000_000_000, 20_000_000_000).unwrap_err().to_string();
         assert!(error.starts_with("100000 connections need 26.0 GB more, and 20.0 GB are"));
-        let args = ScaleArgs { connections: vec![120_001], repetitions: 1, bursts: 1 };
+    }
+
+    #[test]
+    fn an_interrupt_ends_it_wherever_it_is() {
         let mut bench = Bench::new(None).unwrap();
-        assert!(args.run(&mut bench).unwrap_err().to_string().contains("120001 is not from 1"));
+        bench.interrupt.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        let args = ScaleArgs { connections: vec![3], repetitions: 1, bursts: 1 };
+        let error = measure(&args, 3, &mut bench).unwrap_err().to_string();
+        assert!(error.starts_with("interrupted"), "{error}");
+        assert!(bench.report.measurements.is_empty());
+    }
+
+    #[test]
+    fn one_that_fails_does_not_keep_the_others() {
+        // More than memory holds.
+        let args = ScaleArgs { connections: vec![20_000_000, 2], repetitions: 1, bursts: 1 };
+        let mut bench = Bench::new(None).unwrap();
+        let error = args.run(&mut bench).unwrap_err().to_string();
+        assert!(error.starts_with("1 settings failed:\n"), "{error}");
+        assert_eq!(bench.report.samples(), 3);
+        assert_eq!(bench.report.notes.len(), 2);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What a scenario is: it says how long it takes, and adds what it measures to a report.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use clap::builder::RangedU64ValueParser;
 
 use crate::environment::Environment;
 use crate::interrupt::Interrupt;
@@ -27,7 +27,8 @@ pub trait Scenario {
     /// tells [`Bench::step`].
     fn estimate(&self) -> Duration;
 
-    /// Within a minute or so, at the price of precision.
+    /// Makes the defaults shorter, at the price of precision. What the user gave is put back behind
+    /// it.
     fn shorten(&mut self);
 
     /// Whether SIGINT or SIGTERM is its normal end.
@@ -38,6 +39,11 @@ pub trait Scenario {
     /// # Errors
     /// Something needed is missing, or what was measured is not what was asked for.
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()>;
+}
+
+/// For options that count what is measured.
+pub fn at_least_one<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 impl Bench {
@@ -60,10 +66,17 @@ impl Bench {
         self.progress.start(scenarios.iter().map(|s| s.estimate()).sum());
         let mut failures = Vec::new();
         for scenario in scenarios {
-            let result = scenario.run(self).with_context(|| scenario.name().to_owned());
+            let before = self.report.samples();
+            let result = scenario.run(self).and_then(|()| {
+                // Whatever was chosen, nothing is no result.
+                let some = self.report.samples() > before || scenario.ends_by_interrupt();
+                ensure!(some, "nothing was measured; see its options");
+                Ok(())
+            });
             if !scenario.ends_by_interrupt() {
                 self.interrupt.check()?;
             }
+            let result = result.with_context(|| scenario.name().to_owned());
             if let Err(error) = result {
                 self.progress.say(&format!("failed: {error:#}"));
                 failures.push(format!("{error:#}"));
@@ -98,13 +111,39 @@ impl Bench {
         Ok(())
     }
 }
-/// For options of which none would be no measurement.
-///
-/// # Errors
-/// It is no number, or none.
-pub fn at_least_one<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
-    match text.parse() {
-        Ok(n) if n != T::default() => Ok(n),
-        _ => Err("a whole number, 1 at least".to_owned()),
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Adds(&'static [f64]);
+
+    impl Scenario for Adds {
+        fn name(&self) -> &'static str {
+            "adds"
+        }
+
+        fn estimate(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn shorten(&mut self) {}
+
+        fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
+            bench.report.add("adds", &[], "m", "us", self.0.to_vec());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_measures_nothing_fails() {
+        let mut bench = Bench::new(None).unwrap();
+        // The second one has more samples of what is there already.
+        bench.run(&[Box::new(Adds(&[1.0])), Box::new(Adds(&[2.0]))]).unwrap();
+        let both: [Box<dyn Scenario>; 2] = [Box::new(Adds(&[])), Box::new(Adds(&[3.0]))];
+        let error = bench.run(&both).unwrap_err().to_string();
+        assert_eq!(error, "adds: nothing was measured; see its options");
+        assert_eq!(bench.report.samples(), 3);
     }
 }

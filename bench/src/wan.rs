@@ -10,6 +10,7 @@ use clap::Args;
 use clgw::sim::line::{self, LineConfig};
 
 use crate::lab::{Buffers, Lab, LabArgs, Line, Links, Net, Subject};
+use crate::progress::print_line;
 use crate::scenario::{Bench, Scenario, at_least_one};
 
 /// The line's rate, Mb/s: what one CPU carries for both hosts, a gateway and the line itself.
@@ -48,13 +49,13 @@ pub struct WanArgs {
           default_values_t = [Congestion::Cubic, Congestion::Bbr])]
     pub congestion: Vec<Congestion>,
     /// Of each transfer, slow start included.
-    #[arg(long, default_value_t = 4, value_parser = at_least_one::<u64>)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one::<u64>())]
     pub seconds: u64,
     /// Transfers of each kind, each on a line and with gateways started afresh.
-    #[arg(long, default_value_t = 1, value_parser = at_least_one::<usize>)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<usize>())]
     pub repetitions: usize,
     /// New connections that are timed, one after the other.
-    #[arg(long, default_value_t = 20, value_parser = at_least_one::<u64>)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one::<u64>())]
     pub connections: u64,
     /// Whose new connections are timed.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
@@ -251,12 +252,8 @@ impl Scenario for WanArgs {
     }
 
     fn shorten(&mut self) {
-        if self.rtt.contains(&FIRST_BYTE_RTT) {
-            self.rtt = vec![FIRST_BYTE_RTT];
-        }
-        if self.fault == Fault::DEFAULT {
-            self.fault = vec![Fault::Loss(0.0), Fault::Loss(1.0)];
-        }
+        self.rtt = vec![FIRST_BYTE_RTT];
+        self.fault = vec![Fault::Loss(0.0), Fault::Loss(1.0)];
         self.congestion.truncate(1);
         self.seconds = self.seconds.min(3);
         self.connections = self.connections.min(5);
@@ -338,7 +335,7 @@ fn on_line(
     let line = lab.start(subject, net)?;
     let measured = measure(&line);
     if measured.is_err() {
-        eprintln!("{}\n{}", line.logs(), line_process.last_lines());
+        print_line(&format!("{}\n{}", line.logs(), line_process.last_lines()));
     }
     // Its log goes with the subject's.
     let counted = counted(&line_process.text());

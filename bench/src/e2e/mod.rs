@@ -7,6 +7,7 @@ use anyhow::ensure;
 use clap::Args;
 
 use crate::lab::{Buffers, Cpus, Ends, Lab, LabArgs, Line, Links, Net, SUITE, Subject, usage};
+use crate::progress::print_line;
 use crate::report::Summary;
 use crate::scenario::{Bench, Scenario, at_least_one};
 
@@ -28,10 +29,10 @@ pub struct E2eArgs {
     #[command(flatten)]
     pub lab: LabArgs,
     /// Rounds; in each one, every subject is started afresh and measured once.
-    #[arg(long, default_value_t = 3, value_parser = at_least_one::<usize>)]
+    #[arg(long, default_value_t = 3, value_parser = at_least_one::<usize>())]
     pub repetitions: usize,
     /// Of each iperf3 run, and of the run of new connections.
-    #[arg(long, default_value_t = 1, value_parser = at_least_one::<u64>)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<u64>())]
     pub seconds: u64,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
     pub subjects: Vec<Subject>,
@@ -177,7 +178,7 @@ impl E2eArgs {
         let mut line = lab.start(case.subject, net)?;
         let measured = steps(&mut line, cpus.a, self.seconds, case);
         if measured.is_err() {
-            eprintln!("{}", line.logs());
+            print_line(&line.logs());
         }
         measured.and(line.stop())
     }

@@ -24,6 +24,7 @@ use super::side::{ClientResult, Idle, Orders, Sample, Side, Usage, run};
 use super::tally::{Counts, Published};
 use super::watch::{Tick, Watched};
 use crate::lab::runtime_dir::RuntimeDir;
+use crate::progress::print_line;
 
 /// Between closing the two ports.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -328,10 +329,10 @@ impl Drop for Session {
             }
             drop(io);
             if let Err(error) = port.stop() {
-                eprintln!("clgw-bench: the port does not stop: {error}");
+                print_line(&format!("clgw-bench: the port does not stop: {error}"));
             }
             if pool.in_use() > 0 {
-                eprintln!("clgw-bench: {} mbufs were not given back", pool.in_use());
+                print_line(&format!("clgw-bench: {} mbufs were not given back", pool.in_use()));
             }
         }
     }

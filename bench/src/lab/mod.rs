@@ -33,8 +33,9 @@ use self::ends::{Connections, LISTENING, RoundTrips};
 use self::net::CongestionControls;
 use self::peers::Site;
 use self::priority::Priority;
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::interrupt::Interrupt;
+use crate::progress::print_line;
 use crate::report::Report;
 
 /// Importer and exporter.
@@ -166,7 +167,9 @@ impl Lab {
         let first_line = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
         report.peer("iperf3", first_line(run_program("iperf3", &["--version"])?));
         for subject in subjects {
-            if let Some(version) = subject.version()? {
+            if *subject == Subject::Clgw {
+                report.peer(subject.name(), environment::program(&self.clgw)?);
+            } else if let Some(version) = subject.version()? {
                 report.peer(subject.name(), version);
             }
         }
@@ -326,7 +329,10 @@ impl Line<'_> {
     fn connections(&self, more: &[&str]) -> anyhow::Result<Connections> {
         let result: Connections = self.client("connections", more, 2 * PATIENCE)?;
         if let Some(error) = &result.first_error {
-            eprintln!("{}: {} connections failed, first: {error}", self.subject, result.errors);
+            print_line(&format!(
+                "{}: {} connections failed, first: {error}",
+                self.subject, result.errors
+            ));
         }
         ensure!(!result.micros.is_empty(), "no connection carried its byte");
         Ok(result)

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::Cpus;
 use super::process::{Process, run};
 use crate::interrupt::Interrupt;
+use crate::progress::print_line;
 
 /// Names of namespaces and directories begin with this and the process id.
 const PREFIX: &str = "clgw-e";
@@ -111,7 +112,7 @@ impl CongestionControls {
 impl Drop for CongestionControls {
     fn drop(&mut self) {
         if let Err(error) = fs::write(Self::ALLOWED, &self.0) {
-            eprintln!("clgw-bench: {}: cannot be set back: {error}", Self::ALLOWED);
+            print_line(&format!("clgw-bench: {}: cannot be set back: {error}", Self::ALLOWED));
         }
     }
 }
@@ -306,7 +307,7 @@ fn remove(namespace: &str) {
         let _ = run("kill", &["-KILL", pid]);
     }
     if let Err(error) = run("ip", &["netns", "del", namespace]) {
-        eprintln!("clgw-bench: namespace {namespace} is left: {error:#}");
+        print_line(&format!("clgw-bench: namespace {namespace} is left: {error:#}"));
     }
 }
 
@@ -318,7 +319,7 @@ pub fn remove_stale() {
         names.filter(|name| owner(name).is_some_and(|pid| !is_alive(pid))).collect()
     };
     for namespace in stale(Path::new(NAMESPACES)) {
-        eprintln!("clgw-bench: namespace {namespace} of a killed run is taken away");
+        print_line(&format!("clgw-bench: namespace {namespace} of a killed run is taken away"));
         remove(&namespace);
     }
     let temporary = std::env::temp_dir();

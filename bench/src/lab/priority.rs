@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::progress::print_line;
+
 const FILE: &str = "/proc/self/autogroup";
 const HIGHEST: i8 = -20;
 
@@ -36,7 +38,9 @@ impl Drop for Priority {
         if let Some(before) = self.before
             && let Err(error) = fs::write(FILE, before.to_string())
         {
-            eprintln!("clgw-bench: {FILE} is left at nice {HIGHEST}, was {before}: {error}");
+            print_line(&format!(
+                "clgw-bench: {FILE} is left at nice {HIGHEST}, was {before}: {error}"
+            ));
         }
     }
 }

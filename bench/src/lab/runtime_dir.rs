@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::progress::print_line;
+
 /// Removes the directory of a prefix when dropped; to be dropped after the process of that prefix
 /// has ended, or its EAL was cleaned up.
 #[derive(Debug)]
@@ -19,7 +21,10 @@ impl RuntimeDir {
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
         if let Err(error) = remove(&parent(), &self.0) {
-            eprintln!("clgw-bench: EAL's directory of {} is left behind: {error}", self.0);
+            print_line(&format!(
+                "clgw-bench: EAL's directory of {} is left behind: {error}",
+                self.0
+            ));
         }
     }
 }

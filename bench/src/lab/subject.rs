@@ -109,14 +109,11 @@ impl Subject {
         Ok(Some(found))
     }
 
-    /// What its program says of itself.
+    /// What its program says of itself; `None` for our own and for none.
     pub(super) fn version(self) -> anyhow::Result<Option<String>> {
         let Some(program) = self.program()? else {
-            return Ok(match self {
-                Self::Clgw => Some(format!("this project, {}", env!("CARGO_PKG_VERSION"))),
-                Self::Relay => Some("this program: tokio, rustls with ring".to_owned()),
-                _ => None,
-            });
+            let relay = "this program: tokio, rustls with ring";
+            return Ok((self == Self::Relay).then(|| relay.to_owned()));
         };
         let (flag, words): (&str, &[&str]) = match self {
             Self::Haproxy => ("-v", &["HAProxy version"]),

@@ -23,6 +23,7 @@ use crate::generate::{
 use crate::interrupt::Interrupt;
 use crate::lab::counters::{Counters, ask};
 use crate::lab::{LabArgs, PATIENCE, Process, SITES, fabric};
+use crate::progress::print_line;
 
 /// Before each measurement: windows and pools of tunnels grow.
 pub const WARM_UP: Duration = Duration::from_secs(1);
@@ -159,11 +160,11 @@ pub fn run(args: &OneArgs) -> anyhow::Result<()> {
     args.bed.leave_a_alone()?;
     let measured = Bed::start(args, &interrupt).and_then(|mut bed| {
         for step in steps(&args.bed) {
-            eprintln!("memif: MTU {}: {}", args.mtu, step.label);
+            print_line(&format!("memif: MTU {}: {}", args.mtu, step.label));
             let measured = bed.measure(&step);
             interrupt.check()?;
             if measured.is_err() {
-                eprintln!("{}", bed.logs());
+                print_line(&bed.logs());
             }
             bed.ensure_running().with_context(|| step.label.clone())?;
             match measured {
@@ -305,7 +306,7 @@ impl<'a> Bed<'a> {
             let status = gateway.wait(GRACE)?;
             if !status.success() {
                 // Measured is measured; the driver's crash at the end of its peer is known.
-                eprintln!("memif: a gateway ended with {status} after SIGTERM");
+                print_line(&format!("memif: a gateway ended with {status} after SIGTERM"));
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ pub use bed::{OneArgs, run as run_one};
 
 use self::bed::{BedArgs, CONCURRENCY, WARM_UP, steps};
 use self::child::Said;
+use crate::environment;
 use crate::interrupt::Interrupt;
 use crate::lab::{LabArgs, program};
 use crate::report::Report;
@@ -93,7 +94,7 @@ impl Scenario for MemifArgs {
             program(name, "util-linux")?;
         }
         program("kill", "procps")?;
-        self.bed.lab.program()?;
+        bench.report.peer("clgw", environment::program(&self.bed.lab.program()?)?);
         self.bed.leave_a_alone()?;
         // Ends that lend their memory share it as a file per memory segment, which are too many
         // unless they are huge.

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 
-use super::{Parameters, Report, value_of};
+use super::{Parameters, Report, keys, value_of};
 
 /// Columns that are no parameters.
 const SAMPLES: [&str; 5] = ["scenario", "metric", "unit", "repetition", "value"];
@@ -18,7 +18,7 @@ pub(super) fn samples(report: &Report) -> anyhow::Result<String> {
             (&m.parameters, texts, [n.to_string(), value.to_string()])
         })
     });
-    write(&SAMPLES, &keys(report.measurements.iter().map(|m| &m.parameters)), lines)
+    write(&SAMPLES, &keys(report.measurements.iter().map(|m| m.parameters.as_slice())), lines)
 }
 
 /// A line per point of a curve.
@@ -29,17 +29,7 @@ pub(super) fn distributions(report: &Report) -> anyhow::Result<String> {
             (&d.parameters, texts, [quantile.to_string(), value.to_string()])
         })
     });
-    write(&POINTS, &keys(report.distributions.iter().map(|d| &d.parameters)), lines)
-}
-
-fn keys<'a>(sets: impl Iterator<Item = &'a Parameters>) -> Vec<&'a str> {
-    let mut keys = Vec::new();
-    for (key, _) in sets.flatten() {
-        if !keys.contains(&key.as_str()) {
-            keys.push(key);
-        }
-    }
-    keys
+    write(&POINTS, &keys(report.distributions.iter().map(|d| d.parameters.as_slice())), lines)
 }
 
 fn write<'a>(

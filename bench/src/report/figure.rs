@@ -103,3 +103,45 @@ impl Figure {
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+/// Which way is better, where the unit tells: a rate, or a cost as it is or for each of something.
+pub(super) fn better(unit: &str) -> &'static str {
+    let cost = ["ns", "us", "ms", "s", "round trips", "cycles", "bytes", "KiB"];
+    match unit.split_once('/') {
+        Some((_, "s")) => "More is better.",
+        Some((of, _)) if of == "1" || cost.contains(&of) => "Less is better.",
+        None if cost.contains(&unit) => "Less is better.",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_told_from_rates() {
+        // As the scenarios have them.
+        for rate in ["Gb/s", "Mb/s", "1/s"] {
+            assert_eq!(better(rate), "More is better.", "{rate}");
+        }
+        for cost in [
+            "s/Gbit",
+            "1/Gbit",
+            "ms/connection",
+            "KiB/connection",
+            "bytes/connection",
+            "cycles/byte",
+            "cycles",
+            "us",
+            "ms",
+            "round trips",
+        ] {
+            assert_eq!(better(cost), "Less is better.", "{cost}");
+        }
+        // A share of a CPU may be either, and a count is no figure.
+        for neither in ["%", "of 100", "Gbit", "", "1"] {
+            assert_eq!(better(neither), "", "{neither}");
+        }
+    }
+}

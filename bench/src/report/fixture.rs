@@ -7,7 +7,8 @@ use crate::environment::Environment;
 
 pub(super) fn environment() -> Environment {
     Environment {
-        commit: Some("0123456789ab+".to_owned()),
+        commit: Some("0123456789ab".to_owned()),
+        changed: true,
         command: "clgw-bench all --out \"<dir>\"".to_owned(),
         started: OffsetDateTime::UNIX_EPOCH,
         duration: 61.5,
@@ -53,7 +54,7 @@ fn relays(report: &mut Report) {
         ];
         report.add("relays", &parameters, "1 stream", "Gb/s", vec![rate, rate - 1.0, rate + 1.0]);
         if let Some(cost) = cost {
-            report.add("relays", &parameters, "A", "CPU s/Gbit", vec![cost, cost, cost + 0.1]);
+            report.add("relays", &parameters, "A (1)", "s/Gbit", vec![cost, cost, cost + 0.1]);
         }
         report.add("relays", &parameters, "failed", "", vec![0.0; 3]);
     }
@@ -81,12 +82,9 @@ fn latency(report: &mut Report) {
     for (rate, factor) in [("1000", 1.0), ("50000", 1.5)] {
         for (subject, fastest) in [("clgw", 50.0), ("haproxy", 60.0)] {
             // Shaped as latencies are: each further nine costs as much again.
-            let point = |n: u32| {
-                let quantile = 1.0 - 0.5f64.powi(n as i32);
-                (quantile, fastest * factor * (1.0 + f64::from(n)))
-            };
-            let mut points: Vec<_> = (0..14).map(point).collect();
-            points.push((1.0, fastest * factor * 16.0));
+            let point =
+                |quantile: f64| (quantile, fastest * factor * (1.0 - (1.0 - quantile).log2()));
+            let points = [0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999].map(point).to_vec();
             let parameters = [("subject", subject.to_owned()), ("rate", rate.to_owned())];
             report.add_distribution("latency", &parameters, "round trip", "us", points);
         }

@@ -34,7 +34,7 @@ pub(super) fn document(report: &Report) -> anyhow::Result<String> {
         body += "</section>\n";
     }
     let environment = &report.environment;
-    let commit = environment.commit.as_deref().unwrap_or("unknown");
+    let commit = environment.source();
     let date = environment.started.date();
     let warning = environment.warning().map_or_else(String::new, |warning| {
         format!("<p class=\"warning\">Warning: {}.</p>\n", escape(warning))
@@ -60,7 +60,7 @@ pub(super) fn document(report: &Report) -> anyhow::Result<String> {
          results.csv beside this file.</p></footer>\n</body>\n</html>\n",
         environment.cpus,
         escape(&environment.cpu),
-        commit = escape(commit),
+        commit = escape(&commit),
     ))
 }
 

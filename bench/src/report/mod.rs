@@ -11,7 +11,7 @@ mod svg;
 mod tables;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -21,6 +21,11 @@ use crate::environment::Environment;
 
 /// What a run keeps; the other files can be made of it again.
 const RESULTS: &str = "results.json";
+const SAMPLES: &str = "results.csv";
+const DISTRIBUTIONS: &str = "distributions.csv";
+const MARKDOWN: &str = "report.md";
+const HTML: &str = "report.html";
+const FILES: [&str; 5] = [RESULTS, SAMPLES, DISTRIBUTIONS, MARKDOWN, HTML];
 
 /// Keys and values, in the order of the table.
 type Parameters = Vec<(String, String)>;
@@ -171,20 +176,34 @@ impl Report {
         });
     }
 
-    /// Writes all forms of it.
+    /// Makes the directory for [`Report::write`], and finds out whether it and what is there of an
+    /// earlier run can be written: a long run should not end with finding that it cannot.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn prepare(dir: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(dir).with_context(|| cannot(dir))?;
+        tempfile::tempfile_in(dir).with_context(|| cannot(dir))?;
+        for path in FILES.map(|name| dir.join(name)).iter().filter(|path| path.exists()) {
+            OpenOptions::new().append(true).open(path).with_context(|| cannot(path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all forms of it, first the one that the others can be made of again.
     ///
     /// # Errors
     /// A file cannot be written.
     pub fn write(&self, dir: &Path) -> anyhow::Result<()> {
-        let json = serde_json::to_string_pretty(self)? + "\n";
         fs::create_dir_all(dir).with_context(|| cannot(dir))?;
-        for (name, text) in [
-            (RESULTS, json),
-            ("results.csv", csv::samples(self)?),
-            ("distributions.csv", csv::distributions(self)?),
-            ("report.md", markdown::document(self)),
-            ("report.html", html::document(self)?),
-        ] {
+        for name in FILES {
+            let text = match name {
+                RESULTS => serde_json::to_string_pretty(self)? + "\n",
+                SAMPLES => csv::samples(self)?,
+                DISTRIBUTIONS => csv::distributions(self)?,
+                MARKDOWN => markdown::document(self),
+                _ => html::document(self)?,
+            };
             let path = dir.join(name);
             fs::write(&path, text).with_context(|| cannot(&path))?;
         }
@@ -208,6 +227,11 @@ impl Report {
     /// For the terminal: the environment, the tables and the notes.
     pub fn table(&self) -> String {
         markdown::terminal(self)
+    }
+
+    /// How much was measured.
+    pub fn samples(&self) -> usize {
+        self.measurements.iter().map(|m| m.samples.len()).sum()
     }
 
     /// Names of the scenarios that measured something, in the order in which they ran.
@@ -262,13 +286,24 @@ fn value_of<'a>(parameters: &'a [(String, String)], key: &str) -> Option<&'a str
     parameters.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
 }
 
+/// Keys of all sets, in the order of their first appearance.
+fn keys<'a>(sets: impl IntoIterator<Item = &'a [(String, String)]>) -> Vec<&'a str> {
+    let mut keys = Vec::new();
+    for (key, _) in sets.into_iter().flatten() {
+        if !keys.contains(&key.as_str()) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
 /// Three significant digits, or all in front of the point.
 fn number(value: f64) -> String {
-    let digits = match value.abs() {
-        0.0 => 0,
-        v if v < 0.1 => 4,
-        v if v < 10.0 => 2,
-        v if v < 100.0 => 1,
+    // The power of ten behind rounding, which makes 9.999 one of 10.
+    let scientific = format!("{value:.2e}");
+    let power = scientific.split_once('e').and_then(|(_, power)| power.parse::<i32>().ok());
+    let digits = match power {
+        Some(power) if value != 0.0 => usize::try_from(2 - power).unwrap_or(0),
         _ => 0,
     };
     let text = format!("{value:.digits$}");
@@ -324,6 +359,10 @@ mod tests {
     fn numbers() {
         let texts = [0.0, 0.01234, 1.0, 12.34, 123.4, 1234.5, -1234567.0].map(number);
         assert_eq!(texts, ["0", "0.0123", "1.00", "12.3", "123", "1,234", "-1,234,567"]);
+        // Always three digits, also where rounding makes one more in front of the point.
+        let texts = [0.000_03, 0.099_96, 0.75, 0.9996, 9.996, 99.96, 999.6].map(number);
+        assert_eq!(texts, ["0.0000300", "0.100", "0.750", "1.00", "10.0", "100", "1,000"]);
+        assert_eq!([-0.002_345, f64::INFINITY].map(number), ["-0.00234", "inf"]);
     }
 
     #[test]
@@ -348,7 +387,25 @@ mod tests {
         files.sort();
         let all = ["distributions.csv", "report.html", "report.md", "results.csv", "results.json"];
         assert_eq!(files, all);
+        Report::prepare(dir.path()).unwrap();
         let error = Report::read(&dir.path().join("report.md")).unwrap_err();
         assert!(error.to_string().ends_with("no results of this version; measure again"));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("a/b");
+        Report::prepare(&new).unwrap();
+        assert_eq!(fs::read_dir(&new).unwrap().count(), 0, "nothing is left there");
+        // Root may write everywhere, but no file over a directory, and nothing below a file.
+        fs::create_dir(new.join(MARKDOWN)).unwrap();
+        let error = Report::prepare(&new).unwrap_err().to_string();
+        assert!(error.ends_with("report.md: cannot be written; choose another --out"), "{error}");
+        let error = fixture::report().write(&new).unwrap_err().to_string();
+        assert!(error.contains("report.md: cannot be written"), "{error}");
+        assert!(Report::read(&new).is_ok(), "the results themselves are written first");
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(Report::prepare(&dir.path().join("file/out")).is_err());
     }
 }

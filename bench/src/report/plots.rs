@@ -2,9 +2,9 @@
 //! times makes curves, everything else bars; a distribution makes a cumulative curve. What has no
 //! unit is for the tables only.
 
-use super::figure::{Bar, Curves, Figure, Group, Point, Series, Shape, Who, YScale, clean};
+use super::figure::{Bar, Curves, Figure, Group, Point, Series, Shape, Who, YScale, better, clean};
 use super::tables::{Table, split};
-use super::{Distribution, Measurement, Parameters, Report, Summary, value_of};
+use super::{Distribution, Measurement, Parameters, Report, Summary, keys, value_of};
 
 /// The parameter that says whose figure it is. Everything without it is the gateway's.
 const SUBJECT: &str = "subject";
@@ -210,7 +210,7 @@ fn bars(
         return;
     }
     let sets: Vec<&[(String, String)]> = of.iter().map(|m| m.parameters.as_slice()).collect();
-    let keys: Vec<&str> = keys(&sets);
+    let keys = keys(sets.iter().copied());
     let (varying, mut constant) = split(&keys, &sets);
     constant.retain(|(key, _)| !said.contains(key));
     let others: Vec<&str> = varying.iter().copied().filter(|key| *key != SUBJECT).collect();
@@ -277,7 +277,7 @@ struct Part<T> {
 /// By what differs beside the subject; without subjects, only if there are too many of them.
 fn divide<T>(subjects: &Subjects, sets: Vec<(Parameters, T)>, most: usize) -> Vec<Part<T>> {
     let parameters: Vec<&[(String, String)]> = sets.iter().map(|(set, _)| set.as_slice()).collect();
-    let (varying, constant) = split(&keys(&parameters), &parameters);
+    let (varying, constant) = split(&keys(parameters.iter().copied()), &parameters);
     let others: Vec<String> =
         varying.iter().filter(|key| **key != SUBJECT).map(|key| (*key).to_owned()).collect();
     let beside = parameters.iter().any(|set| value_of(set, SUBJECT).is_some());
@@ -309,16 +309,6 @@ fn divide<T>(subjects: &Subjects, sets: Vec<(Parameters, T)>, most: usize) -> Ve
     parts.into_iter().map(|(_, part)| part).collect()
 }
 
-fn keys<'a>(sets: &[&'a [(String, String)]]) -> Vec<&'a str> {
-    let mut keys: Vec<&str> = Vec::new();
-    for (key, _) in sets.iter().copied().flatten() {
-        if !keys.contains(&key.as_str()) {
-            keys.push(key);
-        }
-    }
-    keys
-}
-
 /// Values of these parameters. A number or a "none" says nothing without its key.
 fn name(set: &[(String, String)], keys: &[impl AsRef<str>], with_keys: bool) -> String {
     let one = |key: &str| {
@@ -344,19 +334,6 @@ fn sentence(constant: &[(&str, &str)]) -> String {
     clean(&parts.join("; ")) + ". "
 }
 
-/// Which way is better, where the unit tells.
-fn better(unit: &str) -> &'static str {
-    let time = ["ns", "us", "ms", "s"].contains(&unit);
-    let cost = ["cycles", "instructions", "CPU", "bytes", "KB", "KiB", "MiB"];
-    if unit.ends_with("/s") {
-        "More is better."
-    } else if time || cost.iter().any(|cost| unit.starts_with(cost)) {
-        "Less is better."
-    } else {
-        ""
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture;
@@ -372,7 +349,7 @@ mod tests {
         let figures = figures("relays");
         let titles: Vec<&str> = figures.iter().map(|f| f.title.as_str()).collect();
         // "failed" has no unit.
-        assert_eq!(titles, ["1 stream, Gb/s", "A, CPU s/Gbit", "goodput, Mb/s"]);
+        assert_eq!(titles, ["1 stream, Gb/s", "A (1), s/Gbit", "goodput, Mb/s"]);
         let Shape::Bars(groups) = &figures[0].shape else { panic!("{:?}", figures[0]) };
         let heads: Vec<&str> = groups.iter().map(|g| g.head.as_str()).collect();
         assert_eq!(heads, ["offloads: none", "offloads: veth's"]);

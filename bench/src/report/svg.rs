@@ -280,13 +280,13 @@ fn logarithmic(range: &std::ops::Range<f64>) -> Vec<f64> {
         .collect()
 }
 
-/// As short as it is exact.
+/// As short as it is exact: ticks are round.
 fn number_of_tick(tick: f64) -> String {
-    if tick >= 1000.0 {
-        return number(tick);
+    let text = number(tick);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
     }
-    let text = format!("{tick:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -300,7 +300,8 @@ mod tests {
         assert_eq!(linear(0.0), [0.0]);
         assert_eq!(logarithmic(&(0.0..4.7)), [1.0, 10.0, 100.0, 1000.0, 10000.0]);
         assert_eq!(logarithmic(&(1.9..3.0)), [100.0, 200.0, 500.0]);
-        assert_eq!([0.0, 0.5, 20.0, 20000.0].map(number_of_tick), ["0", "0.5", "20", "20,000"]);
+        let ticks = [0.0, 0.000_02, 3.0 * 0.1, 0.5, 20.0, 20000.0].map(number_of_tick);
+        assert_eq!(ticks, ["0", "0.00002", "0.3", "0.5", "20", "20,000"]);
         assert_eq!(percent(0.999), 99.9);
         assert!((nines(0.99) - 2.0).abs() < 1e-9);
     }

@@ -1,6 +1,6 @@
 //! Measurements as tables: a row per set of parameters, a column per metric.
 
-use super::{Measurement, Report, Summary, number, value_of};
+use super::{Measurement, Report, Summary, keys, number, value_of};
 
 /// What has the same parameters and shares metrics, of one scenario.
 #[derive(Debug)]
@@ -47,15 +47,9 @@ impl<'a> Table<'a> {
     }
 
     fn new(group: &[&'a Measurement]) -> Self {
-        let mut keys: Vec<&str> = Vec::new();
         let mut metrics: Vec<(&str, &str)> = Vec::new();
         let mut rows: Vec<Row<'a>> = Vec::new();
         for m in group {
-            for (key, _) in &m.parameters {
-                if !keys.contains(&key.as_str()) {
-                    keys.push(key);
-                }
-            }
             let metric = (m.metric.as_str(), m.unit.as_str());
             if !metrics.contains(&metric) {
                 metrics.push(metric);
@@ -74,7 +68,7 @@ impl<'a> Table<'a> {
             row.cells = metrics.iter().map(cell).collect();
         }
         let sets: Vec<_> = rows.iter().map(|row| row.parameters).collect();
-        let (varying, constant) = split(&keys, &sets);
+        let (varying, constant) = split(&keys(sets.iter().copied()), &sets);
         Self { constant, keys: varying, metrics, rows }
     }
 
@@ -189,18 +183,15 @@ pub(super) fn quantiles(
     report: &Report,
     scenario: &str,
 ) -> Option<(Vec<String>, Vec<Vec<String>>, usize)> {
-    const QUANTILES: [(f64, &str); 5] =
-        [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max")];
+    const QUANTILES: [(f64, &str); 4] =
+        [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")];
+    /// What two ways of writing the same quantile may differ by.
+    const SAME: f64 = 1e-9;
     let of: Vec<_> = report.distributions.iter().filter(|d| d.scenario == scenario).collect();
     if of.is_empty() {
         return None;
     }
-    let mut keys: Vec<&str> = Vec::new();
-    for (key, _) in of.iter().flat_map(|d| &d.parameters) {
-        if !keys.contains(&key.as_str()) {
-            keys.push(key);
-        }
-    }
+    let keys = keys(of.iter().map(|d| d.parameters.as_slice()));
     let mut head: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     head.push("distribution".to_owned());
     let texts = head.len();
@@ -208,7 +199,7 @@ pub(super) fn quantiles(
     let rows = of.iter().map(|d| {
         let keys = keys.iter().map(|key| value_of(&d.parameters, key).unwrap_or("-").to_owned());
         let values = QUANTILES.iter().map(|(quantile, _)| {
-            let point = d.points.iter().find(|(q, _)| q >= quantile);
+            let point = d.points.iter().find(|(q, _)| (q - quantile).abs() < SAME);
             point.map_or_else(|| "-".to_owned(), |(_, value)| number(*value))
         });
         keys.chain([format!("{}, {}", d.metric, d.unit)]).chain(values).collect()
@@ -228,7 +219,7 @@ mod tests {
         assert_eq!(tables.len(), 2);
         assert_eq!(
             tables[0].head(),
-            ["subject", "offloads", "1 stream, Gb/s", "A, CPU s/Gbit", "failed"]
+            ["subject", "offloads", "1 stream, Gb/s", "A (1), s/Gbit", "failed"]
         );
         assert_eq!(tables[0].caption(), "median [min-max] of 3; site a & b");
         // The kernel alone has no gateway, but its throughput belongs beside the others'.
@@ -265,7 +256,18 @@ mod tests {
         let report = fixture::report();
         let (head, rows, texts) = quantiles(&report, "latency").unwrap();
         assert_eq!(head[..texts], ["subject", "rate", "distribution"]);
-        assert_eq!(rows[0][..texts + 1], ["clgw", "1000", "round trip, us", "100"]);
+        assert_eq!(head[texts..], ["p50", "p90", "p99", "p99.9"]);
+        assert_eq!(rows[0][..texts], ["clgw", "1000", "round trip, us"]);
+        assert_eq!(rows[0][texts..], ["100", "216", "382", "548"]);
         assert!(quantiles(&report, "scale").is_none());
+    }
+
+    #[test]
+    fn no_quantile_stands_under_the_name_of_another() {
+        let mut report = Report::new(fixture::environment());
+        let points = vec![(0.5 + 1e-12, 1.0), (0.95, 2.0), (0.999, 3.0), (1.0, 4.0)];
+        report.add_distribution("s", &[], "m", "us", points);
+        let (_, rows, _) = quantiles(&report, "s").unwrap();
+        assert_eq!(rows, [["m, us", "1.00", "-", "-", "3.00"]]);
     }
 }
