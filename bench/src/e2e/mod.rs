@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::lab::{Buffers, Cpus, Ends, Lab, LabArgs, Line, Links, Net, SUITE, Subject, usage};
+use crate::lab::usage::Idle;
+use crate::lab::{Buffers, Cpus, Ends, Lab, LabArgs, Line, Links, Net, SUITE, Subject};
 use crate::progress::print_line;
 use crate::report::Summary;
 use crate::scenario::{Bench, Scenario, at_least_one};
@@ -239,9 +240,9 @@ fn steps(line: &mut Line<'_>, core: u16, seconds: u64, case: &mut Case) -> anyho
         (8, "8 streams", "A (8)", "B (8)", "A useful (8)", "core A (8)", "resent (8)"),
     ] {
         let counters = line.counters_of_a()?;
-        let (before, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)?);
+        let (before, idle) = (line.cpu_seconds()?, Idle::of(core)?);
         let transfer = line.iperf(streams, seconds)?;
-        let (after, busy) = (line.cpu_seconds()?, usage::busy_seconds(core)? - busy);
+        let (after, busy) = (line.cpu_seconds()?, idle.busy_until(&Idle::of(core)?));
         case.push(rate, "Gb/s", transfer.gbps());
         if case.subject.encrypts() {
             case.push(a, "s/Gbit", (after[0] - before[0]) / transfer.gbit);

@@ -1,6 +1,7 @@
 //! What processes and CPUs have used, from /proc.
 
 use std::fs;
+use std::time::Instant;
 
 use anyhow::Context as _;
 
@@ -63,21 +64,36 @@ pub fn thread_nanos(pid: u32, name: &str) -> anyhow::Result<u64> {
     anyhow::bail!("{tasks}: no thread is named {name}")
 }
 
-/// Seconds in which a CPU was not idle, interrupts included and time stolen from the machine not.
-///
-/// # Errors
-/// There is no such CPU.
-pub fn busy_seconds(cpu: u16) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-    core_seconds(&stat, cpu).with_context(|| format!("/proc/stat has no cpu{cpu}"))
+/// Since when, and how long a CPU had been idle then.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    at: Instant,
+    seconds: f64,
 }
 
-/// user, nice, system, (idle, iowait), irq, softirq (proc_stat(5)).
-fn core_seconds(stat: &str, cpu: u16) -> Option<f64> {
+impl Idle {
+    /// # Errors
+    /// There is no such CPU.
+    pub fn of(cpu: u16) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        let seconds =
+            idle_seconds(&stat, cpu).with_context(|| format!("/proc/stat has no cpu{cpu}"))?;
+        Ok(Self { at: Instant::now(), seconds })
+    }
+
+    /// Seconds since `self` in which the CPU did something: time that was not idle, since what
+    /// interrupts do while a CPU idles without its tick is in no other column.
+    pub fn busy_until(&self, now: &Self) -> f64 {
+        ((now.at - self.at).as_secs_f64() - (now.seconds - self.seconds)).max(0.0)
+    }
+}
+
+/// (user, nice, system), idle, iowait, (irq, softirq), steal (proc_stat(5)): not ours.
+fn idle_seconds(stat: &str, cpu: u16) -> Option<f64> {
     let name = format!("cpu{cpu} ");
     let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
     let times: Vec<u64> = line.split_whitespace().map_while(|n| n.parse().ok()).collect();
-    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|n| times.get(*n)).sum();
+    let ticks: u64 = [3, 4, 7].iter().filter_map(|n| times.get(*n)).sum();
     Some(ticks as f64 / TICKS_PER_SECOND)
 }
 
@@ -130,6 +146,7 @@ pub fn relayed_limit() -> anyhow::Result<u64> {
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     use super::*;
 
@@ -160,8 +177,11 @@ mod tests {
     fn a_cpu_is_busy_when_it_is_not_idle() {
         let stat =
             "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 10 50 7000 30 20 40 5 0 0\ncpu1 1 1 1 1 1 1 1\n";
-        assert_eq!(core_seconds(stat, 0), Some(2.2));
-        assert_eq!(core_seconds(stat, 2), None);
+        assert_eq!(idle_seconds(stat, 0), Some(70.35));
+        assert_eq!(idle_seconds(stat, 2), None);
+        let before = Idle { at: Instant::now(), seconds: 70.0 };
+        let after = Idle { at: before.at + Duration::from_secs(2), seconds: 71.5 };
+        assert_eq!(before.busy_until(&after), 0.5);
     }
 
     #[test]
