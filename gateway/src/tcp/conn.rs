@@ -270,11 +270,6 @@ impl TcpConn {
         self.profile
     }
 
-    /// Moves the connection to a profile with another MTU; the next segment obeys it.
-    pub fn set_profile(&mut self, profile: ProfileId) {
-        self.profile = profile;
-    }
-
     // --- receiving ------------------------------------------------------------------------------
 
     /// Bytes received in order and not yet taken.
@@ -291,7 +286,7 @@ impl TcpConn {
     /// After a wrap of the ring the run can be shorter than [`TcpConn::recv_len`].
     pub fn recv<R>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         let (taken, result) = f(self.rx.run());
-        self.rx.consume(taken);
+        self.skip(taken);
         result
     }
 
@@ -303,6 +298,9 @@ impl TcpConn {
     /// Takes `n` received bytes without looking at them.
     pub fn skip(&mut self, n: usize) {
         self.rx.consume(n);
+        if self.assembler.is_empty() {
+            self.rx.rewind();
+        }
     }
 
     /// Copies received bytes from `offset` on without taking them; returns how many.

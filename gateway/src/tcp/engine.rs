@@ -55,9 +55,8 @@ impl TcpEngine {
             return ProfileId(i as u8);
         }
         if self.profiles.len() > usize::from(u8::MAX) {
-            let fits = |p: &Profile| {
-                p.mtu <= wanted.mtu && p.checksum_offload == wanted.checksum_offload
-            };
+            let fits =
+                |p: &Profile| p.mtu <= wanted.mtu && p.checksum_offload == wanted.checksum_offload;
             let all = self.profiles.iter().enumerate();
             let best = all.filter(|(_, p)| fits(p)).max_by_key(|(_, p)| p.mtu);
             return ProfileId(best.map_or(0, |(i, _)| i as u8));
@@ -116,6 +115,16 @@ impl TcpEngine {
     ) {
         conn.prepare();
         (conn.local, conn.remote, conn.profile) = (local, remote, profile);
+    }
+
+    /// Moves the connection to a profile with another MTU; the next segment obeys it. What is on its
+    /// way and too long for it has been dropped, and is no sign of congestion (RFC 1191, section
+    /// 6.4).
+    pub fn set_profile(&self, conn: &mut TcpConn, id: ProfileId) {
+        conn.profile = id;
+        let mss = conn.mss(self.of(id));
+        conn.control.get_mut().set_mss(mss);
+        conn.sent.lose_longer(mss);
     }
 
     /// Feeds one IP packet that belongs to this connection.

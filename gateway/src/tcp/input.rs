@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr};
 
-use super::assembler::Block;
+use super::assembler::{Block, SACK_BLOCKS};
 use super::congestion::{Acked, Control};
 use super::conn::{Ack, Probe, Reduction, Repair, State, TcpConn, Timestamps};
 use super::engine::{Profile, TcpEvent};
@@ -104,12 +105,7 @@ impl TcpConn {
     }
 
     /// Section 3.10.7.3.
-    fn answer_to_syn(
-        &mut self,
-        now: Instant,
-        segment: &TcpRepr<'_>,
-        profile: Profile,
-    ) -> TcpEvent {
+    fn answer_to_syn(&mut self, now: Instant, segment: &TcpRepr<'_>, profile: Profile) -> TcpEvent {
         let ack = ack_of(segment);
         let reset = segment.control == TcpControl::Rst;
         if let Some(ack) = ack
@@ -167,8 +163,7 @@ impl TcpConn {
         if reset {
             // RFC 5961, section 3.2.
             if seq == self.rcv_nxt {
-                self.end();
-                return TcpEvent::Reset;
+                return self.was_reset();
             }
             if seq.ge(self.rcv_nxt) && seq.lt(right) {
                 self.challenge(now);
@@ -248,6 +243,19 @@ impl TcpConn {
             }
         }
         event
+    }
+
+    /// RFC 9293, section 3.10.7.4: where both have said all, a reset is an end like another, and
+    /// what was received stays.
+    fn was_reset(&mut self) -> TcpEvent {
+        if matches!(self.state, State::Closing | State::LastAck | State::TimeWait) {
+            self.state = State::Closed;
+            self.tx.clear();
+            self.sent.clear();
+            return TcpEvent::Finished;
+        }
+        self.end();
+        TcpEvent::Reset
     }
 
     /// The other side has not ended its direction.
@@ -330,6 +338,7 @@ impl TcpConn {
             self.una = ack;
             self.sent.acknowledge(ack, now, &mut delivered);
             self.tx.consume(self.base().since(base) as usize);
+            self.tx.rewind();
             self.rtt.progress();
             (self.rto_from, self.probe_from, self.progress) = (now, now, now);
         }
@@ -368,23 +377,24 @@ impl TcpConn {
         delivered: &mut Delivered,
     ) -> bool {
         let blocks = segment.sack_ranges.iter().flatten().map(|(a, b)| (Seq(*a), Seq(*b)));
-        let mut all = blocks.filter(|(start, end)| start.lt(*end) && end.le(self.nxt)).peekable();
+        let valid = |(start, end): &Block| start.lt(*end) && end.le(self.nxt);
+        let mut blocks: ArrayVec<Block, SACK_BLOCKS> = blocks.filter(valid).collect();
         let mut duplicate = false;
-        let mut first: Option<Block> = None;
-        while let Some((start, end)) = all.next() {
-            let within = all.peek().is_some_and(|(a, b)| a.le(start) && end.le(*b));
-            if first.is_none() && (end.le(self.una) || within) {
-                // Nobody can have received twice what was acknowledged long ago.
-                if (end + self.max_window).ge(before) {
-                    duplicate = true;
-                }
-            } else if start.ge(self.una) {
-                self.sent.sack((start, end), now, delivered);
-            }
-            first.get_or_insert((start, end));
+        if let Some(&(start, end)) = blocks.first() {
+            let within = blocks.get(1).is_some_and(|(a, b)| a.le(start) && end.le(*b));
+            // Nobody can have received twice what was acknowledged long ago.
+            duplicate = (end.le(self.una) || within) && (end + self.max_window).ge(before);
         }
         if duplicate {
             self.sent.duplicate_reported();
+            blocks.remove(0);
+        }
+        // In the order in which they were sent: what arrives behind it looks reordered.
+        blocks.sort_unstable_by_key(|(start, _)| start.since(self.una));
+        for block in blocks {
+            if block.0.ge(self.una) {
+                self.sent.sack(block, now, delivered);
+            }
         }
         duplicate
     }
@@ -447,7 +457,11 @@ impl TcpConn {
         }
         let control = self.control.get_mut();
         // In slow start a window that is used by half will be too small in a round trip.
-        let used = if control.window() < control.threshold() { 2 * self.peak } else { self.peak + 3 * mss };
+        let used = if control.window() < control.threshold() {
+            2 * self.peak
+        } else {
+            self.peak + 3 * mss
+        };
         control.acked(&Acked {
             now,
             bytes: delivered.bytes,

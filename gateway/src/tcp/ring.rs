@@ -45,8 +45,12 @@ impl Ring {
         let n = n.min(self.len);
         self.start = self.at(n);
         self.len -= n;
+    }
+
+    /// Nothing was written behind the content: an empty ring can begin anew, with the longest run
+    /// and the lines that are in the cache.
+    pub fn rewind(&mut self) {
         if self.len == 0 {
-            // The next run is as long as it can be, and the first lines are in the cache.
             self.start = 0;
         }
     }
@@ -103,6 +107,22 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_stands_behind_a_gap_stays_there() {
+        let mut ring = Ring::new(8);
+        ring.push(b"abcdef");
+        ring.write_at(7, b"h");
+        ring.consume(6);
+        assert_eq!((ring.len(), ring.room()), (0, 8));
+        ring.write_at(0, b"g");
+        ring.extend(2);
+        let mut out = [0; 4];
+        assert_eq!((ring.read_at(0, &mut out), &out[..2]), (2, &b"gh"[..]));
+        ring.consume(2);
+        ring.rewind();
+        assert_eq!(ring.free_run().len(), 8);
+    }
+
     proptest! {
         #[test]
         fn behaves_like_a_queue(steps in proptest::collection::vec((0u8..5, 0usize..40), 1..200)) {
@@ -120,6 +140,7 @@ mod tests {
                     }
                     1 => {
                         ring.consume(n);
+                        ring.rewind();
                         queue.drain(..n.min(queue.len()));
                     }
                     2 => {

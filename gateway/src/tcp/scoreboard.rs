@@ -41,8 +41,6 @@ pub(super) struct Delivered {
     pub bytes: u32,
     /// Round trip of the segment that was sent last, if all is sure about it.
     pub rtt: Option<Duration>,
-    /// Some of them were acknowledged selectively.
-    pub sacked: bool,
     /// Send time of the segment of `rtt`'s kind, for any of them.
     latest: Option<Instant>,
 }
@@ -99,11 +97,6 @@ impl Scoreboard {
         self.sacked_segments > 0
     }
 
-    /// When the oldest segment that is not acknowledged was last sent.
-    pub fn oldest_at(&self) -> Option<Instant> {
-        self.sent.front().map(|sent| sent.at)
-    }
-
     pub fn newest(&self) -> Option<Sent> {
         self.sent.back().copied()
     }
@@ -151,29 +144,22 @@ impl Scoreboard {
 
     /// A block that has arrived ahead of others. Blocks that name what was never sent are no harm.
     pub fn sack(&mut self, (start, end): Block, now: Instant, delivered: &mut Delivered) {
-        // Oldest first, and most blocks are near the newest segment: from behind.
-        let mut i = self.sent.len();
-        while i > 0 {
-            i -= 1;
-            let sent = self.sent[i];
-            if sent.end.le(start) {
-                return;
+        let mut i = self.sent.partition_point(|sent| sent.end.le(start));
+        while let Some(sent) = self.sent.get(i).copied().filter(|sent| sent.start.lt(end)) {
+            if !sent.sacked {
+                if sent.start.lt(start) || sent.end.gt(end) {
+                    // Sent in one piece and received in several: by other segment sizes.
+                    i = self.split(i, sent.start.max(start), sent.end.min(end));
+                }
+                let sent = self.sent[i];
+                self.forget(&sent, sent.len());
+                self.sent[i].sacked = true;
+                self.sent[i].lost = false;
+                self.sacked_bytes += sent.len();
+                self.sacked_segments += 1;
+                self.arrived(&sent, now, delivered);
             }
-            if sent.start.ge(end) || sent.sacked {
-                continue;
-            }
-            if sent.start.lt(start) || sent.end.gt(end) {
-                // Sent in one piece and received in several: by other segment sizes.
-                i = self.split(i, sent.start.max(start), sent.end.min(end));
-            }
-            let sent = self.sent[i];
-            self.forget(&sent, sent.len());
-            self.sent[i].sacked = true;
-            self.sent[i].lost = false;
-            self.sacked_bytes += sent.len();
-            self.sacked_segments += 1;
-            delivered.sacked = true;
-            self.arrived(&sent, now, delivered);
+            i += 1;
         }
     }
 
@@ -243,13 +229,12 @@ impl Scoreboard {
         if !rack.valid {
             return (0, None);
         }
-        let patience = if !rack.reordering
-            && (recovering || self.sacked_segments >= DUPLICATE_THRESHOLD)
-        {
-            Duration::ZERO
-        } else {
-            (min_rtt / 4 * (rack.quarters + 1)).min(smooth_rtt)
-        };
+        let patience =
+            if !rack.reordering && (recovering || self.sacked_segments >= DUPLICATE_THRESHOLD) {
+                Duration::ZERO
+            } else {
+                (min_rtt / 4 * (rack.quarters + 1)).min(smooth_rtt)
+            };
         let (mut lost, mut again_at) = (0, None);
         for sent in &mut self.sent {
             if sent.sacked || sent.lost {
@@ -276,8 +261,13 @@ impl Scoreboard {
 
     /// After a time-out: everything that is not known to have arrived.
     pub fn lose_all(&mut self) {
+        self.lose_longer(0);
+    }
+
+    /// Segments of more bytes than that.
+    pub fn lose_longer(&mut self, bytes: u32) {
         for sent in &mut self.sent {
-            if !sent.sacked && !sent.lost {
+            if !sent.sacked && !sent.lost && sent.len() > bytes {
                 sent.lost = true;
                 self.lost_bytes += sent.len();
             }

@@ -221,7 +221,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if mtu < self.engine.mtu(old) {
             let checksum_offload = self.ports[usize::from(conn.port)].io.caps().tx_checksum;
             let profile = self.engine.profile(Profile { mtu, checksum_offload });
-            conn.tcp.set_profile(profile);
+            self.engine.set_profile(&mut conn.tcp, profile);
         }
     }
 

@@ -155,13 +155,9 @@ fn a_clean_line_is_filled() {
 /// Beside what CUBIC's response function (RFC 9438, section 5.1) says such a line carries.
 #[test]
 fn losses_cost_what_cubic_says() {
-    for (rtt, loss, least) in [
-        (1, 0.001, 150.0),
-        (5, 0.001, 60.0),
-        (5, 0.01, 15.0),
-        (50, 0.001, 15.0),
-        (50, 0.01, 2.0),
-    ] {
+    for (rtt, loss, least) in
+        [(1, 0.001, 150.0), (5, 0.001, 80.0), (5, 0.01, 15.0), (50, 0.001, 9.0), (50, 0.01, 2.0)]
+    {
         let rate = goodput(long(rtt, loss), 16 << 20, 30, 2);
         eprintln!("RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
         assert!(rate >= least, "RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
@@ -183,8 +179,12 @@ fn exchange_all(line: Line1, ring: usize, seed: u64, totals: [u64; 2]) {
     let mut over = [false; 2];
     let end = world.now + Duration::from_secs(3_000);
     while !over.iter().all(|o| *o) {
-        assert!(world.now < end, "{totals:?} {sent:?} {received:?} {:?} {:?}",
-            world.sides[0].conn, world.sides[1].conn);
+        assert!(
+            world.now < end,
+            "{totals:?} {sent:?} {received:?} {:?} {:?}",
+            world.sides[0].conn,
+            world.sides[1].conn
+        );
         for n in 0..2 {
             let most = world.random.random_range(0..=ring);
             let conn = &mut world.sides[n].conn;

@@ -207,9 +207,13 @@ fn a_used_connection_starts_afresh() {
 fn the_mss_follows_the_profile() {
     let now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    let small = c.engine.profile(Profile { mtu: 1_280, checksum_offload: false });
-    c.conn.set_profile(small);
     c.conn.send_slice(&[7; 5_000]);
+    c.output(now);
+    assert!(c.line.segments.iter().any(|s| s.len() == 1_500));
+    // Too long for a link on the way, which says so.
+    c.line.segments.clear();
+    let small = c.engine.profile(Profile { mtu: 1_280, checksum_offload: false });
+    c.engine.set_profile(&mut c.conn, small);
     c.output(now);
     assert!(!c.line.segments.is_empty());
     assert!(c.line.segments.iter().all(|s| s.len() <= 1_280));
