@@ -76,6 +76,8 @@ pub const TCP_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unacknowledged data for this long ends the connection (RFC 9293, section 3.8.3: R2 >= 100 s).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(100);
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(75);
+/// Asked again after this, until the user time-out ends it.
+pub const TCP_KEEPALIVE_REPEAT: Duration = Duration::from_secs(5);
 /// Segments of one connection sent in one turn.
 pub const OUTPUT_BURST: usize = 64;
 /// Connections at rest kept for reuse, per kind and worker.

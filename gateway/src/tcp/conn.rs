@@ -1,12 +1,16 @@
-//! One connection: its state and its bytes.
+//! One connection: its state, its bytes, and what the application does with them.
 
-use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
-use smoltcp::socket::tcp::{self, CongestionControl};
-use smoltcp::time::Duration as SmolDuration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::assembler::Assembler;
+use super::congestion::Control;
 use super::engine::ProfileId;
-use super::{ACK_DELAY, ring_size};
-use crate::limits::{TCP_KEEPALIVE, TCP_USER_TIMEOUT};
+use super::ring::Ring;
+use super::ring_size;
+use super::rtt::Rtt;
+use super::scoreboard::Scoreboard;
+use super::seq::Seq;
+use crate::time::Instant;
 
 /// What a caller needs to know of RFC 9293's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,83 +27,241 @@ pub enum TcpState {
     Finished,
 }
 
+/// RFC 9293, section 3.3.2. LISTEN is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Closed,
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    CloseWait,
+    Closing,
+    LastAck,
+    TimeWait,
+}
+
+/// Whether losses are being repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repair {
+    No,
+    /// Until this is acknowledged: by selective acknowledgements, or by what they say.
+    Fast(Seq),
+    /// Until this is acknowledged: after a time-out.
+    Slow(Seq),
+}
+
+/// When to acknowledge what was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ack {
+    No,
+    By(Instant),
+    Now,
+}
+
+/// Timestamps (RFC 7323), once both sides have agreed on them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timestamps {
+    /// Added to milliseconds, so that a clock says nothing of another connection's.
+    pub offset: u32,
+    /// To be echoed.
+    pub recent: u32,
+    pub recent_at: Instant,
+}
+
+/// Proportional rate reduction (RFC 6937), while losses are being repaired fast.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reduction {
+    /// On their way when it began.
+    pub flight: u32,
+    pub delivered: u32,
+    pub sent: u32,
+    /// May be sent now.
+    pub allowance: u32,
+}
+
+/// A probe for losses at the end of what was sent (RFC 8985, section 7).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub end: Seq,
+    /// It carried nothing new.
+    pub again: bool,
+}
+
 /// A connection with its two rings. Made by [`ConnPool::take`], given back by [`ConnPool::put`].
 pub struct TcpConn {
-    pub(super) set: SocketSet<'static>,
-    handle: SocketHandle,
+    pub(super) state: State,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
     pub(super) profile: ProfileId,
-    /// Acknowledgement number of the last segment sent: what the other side should send next.
-    pub(super) acknowledged: Option<u32>,
-    /// Both directions ended in order. The engine forgets it together with its state.
-    pub(super) finished: bool,
-    /// In TIME-WAIT the last acknowledgement has gone out.
-    pub(super) last_ack_sent: bool,
+    // --- sending
+    pub(super) tx: Ring,
+    pub(super) iss: Seq,
+    pub(super) una: Seq,
+    pub(super) nxt: Seq,
+    pub(super) window: u32,
+    pub(super) max_window: u32,
+    /// Segment and acknowledgement of the last window update.
+    pub(super) window_seq: Seq,
+    pub(super) window_ack: Seq,
+    pub(super) send_shift: u8,
+    /// Largest payload the other side takes (its MSS option).
+    pub(super) remote_mss: u32,
+    /// Of our FIN, once the direction is closed.
+    pub(super) fin: Option<Seq>,
+    pub(super) sent: Scoreboard,
+    pub(super) rtt: Rtt,
+    pub(super) control: Control,
+    pub(super) repair: Repair,
+    pub(super) reduction: Reduction,
+    pub(super) probe: Option<Probe>,
+    /// On their way after the last output.
+    pub(super) peak: u32,
+    /// A round of acknowledgements ends here.
+    pub(super) round_end: Seq,
+    /// Our clock at the last time-out, until the first acknowledgement behind it.
+    pub(super) timed_out_at: Option<u32>,
+    // --- receiving
+    pub(super) rx: Ring,
+    pub(super) irs: Seq,
+    pub(super) rcv_nxt: Seq,
+    /// Right edge of the window that the other side knows.
+    pub(super) edge: Seq,
+    pub(super) recv_shift: u8,
+    pub(super) assembler: Assembler,
+    /// Of the other side's FIN, before it is reached.
+    pub(super) remote_fin: Option<Seq>,
+    pub(super) fin_received: bool,
+    pub(super) ack: Ack,
+    pub(super) last_ack: Seq,
+    pub(super) challenge_at: Instant,
+    // --- options
+    pub(super) timestamps: Option<Timestamps>,
+    pub(super) sack: bool,
+    // --- timers
+    /// Since when the retransmission time-out runs.
+    pub(super) rto_from: Instant,
+    pub(super) probe_from: Instant,
+    pub(super) reorder_at: Option<Instant>,
+    pub(super) persist_at: Option<Instant>,
+    pub(super) persists: u32,
+    pub(super) heard: Instant,
+    pub(super) alive_at: Instant,
+    /// Since when nothing new was acknowledged although something is outstanding.
+    pub(super) progress: Instant,
+    // --- to be said outside of the order
+    pub(super) reset: bool,
+    /// RST for a segment that acknowledged what was never sent.
+    pub(super) reset_at: Option<Seq>,
+    /// A bare segment that makes the other side answer.
+    pub(super) poke: bool,
 }
+
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Before the path is known.
+const SOME_MSS: u32 = 536;
 
 impl std::fmt::Debug for TcpConn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let s = self.socket();
         f.debug_struct("TcpConn")
-            .field("local", &s.local_endpoint())
-            .field("remote", &s.remote_endpoint())
-            .field("state", &s.state())
-            .field("recv", &s.recv_queue())
-            .field("send", &s.send_queue())
+            .field("local", &self.local)
+            .field("remote", &self.remote)
+            .field("state", &self.state)
+            .field("recv", &self.rx.len())
+            .field("send", &self.tx.len())
+            .field("una", &self.una)
+            .field("nxt", &self.nxt)
+            .field("window", &self.window)
+            .field("repair", &self.repair)
             .finish_non_exhaustive()
     }
 }
 
 impl TcpConn {
     fn new(recv_bytes: usize, send_bytes: usize) -> Self {
-        let socket = tcp::Socket::new(
-            tcp::SocketBuffer::new(vec![0; ring_size(recv_bytes)]),
-            tcp::SocketBuffer::new(vec![0; ring_size(send_bytes)]),
-        );
-        let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
-        let handle = set.add(socket);
+        let (rx, tx) = (Ring::new(ring_size(recv_bytes)), Ring::new(ring_size(send_bytes)));
+        Self::with(rx, tx, Scoreboard::default())
+    }
+
+    fn with(rx: Ring, tx: Ring, sent: Scoreboard) -> Self {
         Self {
-            set,
-            handle,
+            state: State::Closed,
+            local: NOBODY,
+            remote: NOBODY,
             profile: ProfileId::default(),
-            acknowledged: None,
-            finished: false,
-            last_ack_sent: false,
+            tx,
+            iss: Seq(0),
+            una: Seq(0),
+            nxt: Seq(0),
+            window: 0,
+            max_window: 0,
+            window_seq: Seq(0),
+            window_ack: Seq(0),
+            send_shift: 0,
+            remote_mss: SOME_MSS,
+            fin: None,
+            sent,
+            rtt: Rtt::default(),
+            control: Control::cubic(SOME_MSS),
+            repair: Repair::No,
+            reduction: Reduction::default(),
+            probe: None,
+            peak: 0,
+            round_end: Seq(0),
+            timed_out_at: None,
+            rx,
+            irs: Seq(0),
+            rcv_nxt: Seq(0),
+            edge: Seq(0),
+            recv_shift: 0,
+            assembler: Assembler::default(),
+            remote_fin: None,
+            fin_received: false,
+            ack: Ack::No,
+            last_ack: Seq(0),
+            challenge_at: Instant::ZERO,
+            timestamps: None,
+            sack: false,
+            rto_from: Instant::ZERO,
+            probe_from: Instant::ZERO,
+            reorder_at: None,
+            persist_at: None,
+            persists: 0,
+            heard: Instant::ZERO,
+            alive_at: Instant::ZERO,
+            progress: Instant::ZERO,
+            reset: false,
+            reset_at: None,
+            poke: false,
         }
     }
 
-    /// Options that the engine forgets, or keeps from the last connection, when a socket is used
-    /// again.
-    pub(super) fn prepare(&mut self, profile: ProfileId) {
-        self.profile = profile;
-        self.acknowledged = None;
-        self.finished = false;
-        self.last_ack_sent = false;
-        let s = self.socket_mut();
-        s.set_nagle_enabled(false);
-        s.set_ack_delay(Some(SmolDuration::from_micros(ACK_DELAY.as_micros() as u64)));
-        s.set_congestion_control(CongestionControl::Cubic);
-        s.set_timeout(Some(SmolDuration::from_micros(TCP_USER_TIMEOUT.as_micros() as u64)));
-        s.set_keep_alive(Some(SmolDuration::from_micros(TCP_KEEPALIVE.as_micros() as u64)));
-    }
-
-    pub(super) fn socket(&self) -> &tcp::Socket<'static> {
-        self.set.get(self.handle)
-    }
-
-    pub(super) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
-        self.set.get_mut(self.handle)
+    /// As new, with the memory it has.
+    pub(super) fn prepare(&mut self) {
+        self.end();
+        let (rx, tx) = (std::mem::take(&mut self.rx), std::mem::take(&mut self.tx));
+        *self = Self::with(rx, tx, std::mem::take(&mut self.sent));
     }
 
     pub fn state(&self) -> TcpState {
-        match self.socket().state() {
-            tcp::State::Closed => TcpState::Closed,
-            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => TcpState::Opening,
-            tcp::State::Established
-            | tcp::State::CloseWait
-            | tcp::State::FinWait1
-            | tcp::State::FinWait2 => TcpState::Open,
-            tcp::State::Closing | tcp::State::LastAck => TcpState::Closing,
-            tcp::State::TimeWait => TcpState::Finished,
+        match self.state {
+            State::Closed => TcpState::Closed,
+            State::SynSent | State::SynReceived => TcpState::Opening,
+            State::Established | State::CloseWait | State::FinWait1 | State::FinWait2 => {
+                TcpState::Open
+            }
+            State::Closing | State::LastAck => TcpState::Closing,
+            State::TimeWait => TcpState::Finished,
+        }
+    }
+
+    /// Whether the connection holds nothing that has to reach the wire any more.
+    pub fn is_over(&self) -> bool {
+        match self.state {
+            State::Closed => !self.reset,
+            State::TimeWait => self.ack == Ack::No,
+            _ => false,
         }
     }
 
@@ -108,113 +270,108 @@ impl TcpConn {
         self.profile
     }
 
-    /// Moves the connection to a profile with another MTU; the next segment obeys it.
-    pub fn set_profile(&mut self, profile: ProfileId) {
-        self.profile = profile;
-    }
-
     // --- receiving ------------------------------------------------------------------------------
 
     /// Bytes received in order and not yet taken.
     pub fn recv_len(&self) -> usize {
-        self.socket().recv_queue()
+        self.rx.len()
     }
 
     /// The other side has ended its direction and every byte of it has been taken.
     pub fn recv_finished(&self) -> bool {
-        let s = self.socket();
-        !s.can_recv()
-            && (self.finished
-                || matches!(
-                    s.state(),
-                    tcp::State::CloseWait
-                        | tcp::State::LastAck
-                        | tcp::State::Closing
-                        | tcp::State::TimeWait
-                ))
-    }
-
-    /// TIME-WAIT with bytes that nobody has taken yet. The engine would throw them away at the end
-    /// of its TIME-WAIT, so it is not asked any more once everything is said.
-    pub(super) fn rests(&self) -> bool {
-        self.last_ack_sent && self.state() == TcpState::Finished && self.recv_len() > 0
+        self.fin_received && self.rx.len() == 0
     }
 
     /// Lends the longest contiguous run of received bytes; `f` returns how many it has taken.
     /// After a wrap of the ring the run can be shorter than [`TcpConn::recv_len`].
-    pub fn recv<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
-        self.socket_mut().recv(f).unwrap_or_default()
+    pub fn recv<R>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+        let (taken, result) = f(self.rx.run());
+        self.skip(taken);
+        result
     }
 
     /// Copies received bytes from the front without taking them; returns how many.
     pub fn peek(&mut self, out: &mut [u8]) -> usize {
-        self.socket_mut().peek_slice(out).unwrap_or(0)
+        self.rx.read_at(0, out)
     }
 
     /// Takes `n` received bytes without looking at them.
-    pub fn skip(&mut self, mut n: usize) {
-        while n > 0 {
-            let taken = self.recv(|run| (run.len().min(n), run.len().min(n)));
-            if taken == 0 {
-                return;
-            }
-            n -= taken;
+    pub fn skip(&mut self, n: usize) {
+        self.rx.consume(n);
+        if self.assembler.is_empty() {
+            self.rx.rewind();
         }
     }
 
-    /// Copies received bytes from `offset` on without taking them; returns how many. Sees only
-    /// the contiguous run, which is everything as long as nothing has been taken before.
+    /// Copies received bytes from `offset` on without taking them; returns how many.
     pub fn peek_at(&mut self, offset: usize, out: &mut [u8]) -> usize {
-        let Ok(run) = self.socket_mut().peek(offset + out.len()) else { return 0 };
-        let Some(run) = run.get(offset..) else { return 0 };
-        let n = run.len().min(out.len());
-        out[..n].copy_from_slice(&run[..n]);
-        n
+        self.rx.read_at(offset, out)
     }
 
     // --- sending --------------------------------------------------------------------------------
 
-    /// Whether this side's direction is still open.
+    /// Whether this side's direction is open, and not only going to be.
     pub fn may_send(&self) -> bool {
-        self.socket().may_send()
+        matches!(self.state, State::Established | State::CloseWait)
     }
 
     /// Free bytes in the send ring; 0 once the direction is closed.
     pub fn send_room(&self) -> usize {
-        let s = self.socket();
-        if s.may_send() { s.send_capacity() - s.send_queue() } else { 0 }
+        if self.may_send() { self.tx.room() } else { 0 }
     }
 
     /// Bytes not yet acknowledged by the other side.
     pub fn send_queue(&self) -> usize {
-        self.socket().send_queue()
+        self.tx.len()
     }
 
     /// Lends the longest contiguous free run of the send ring; `f` returns how many bytes it has
     /// written.
     pub fn send<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
-        self.socket_mut().send(f).unwrap_or_default()
+        if !self.may_send() {
+            return R::default();
+        }
+        let (written, result) = f(self.tx.free_run());
+        self.tx.extend(written);
+        result
     }
 
     /// Queues as much of `data` as there is room for; returns how much.
     pub fn send_slice(&mut self, data: &[u8]) -> usize {
-        self.socket_mut().send_slice(data).unwrap_or(0)
+        if self.may_send() { self.tx.push(data) } else { 0 }
     }
 
     /// Ends this side's direction with a FIN behind the queued bytes.
     pub fn close(&mut self) {
-        self.socket_mut().close();
+        self.state = match self.state {
+            State::SynSent => State::Closed,
+            State::SynReceived | State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            other => return self.state = other,
+        };
+        self.fin = Some(self.base() + self.tx.len() as u32);
     }
 
     /// Drops the connection; the next output is one RST.
     pub fn abort(&mut self) {
-        self.socket_mut().abort();
+        self.reset |= !matches!(self.state, State::Closed | State::SynSent | State::TimeWait);
+        self.end();
     }
 
-    /// Whether a RST is still to be sent.
-    pub fn reset_pending(&self) -> bool {
-        let s = self.socket();
-        s.state() == tcp::State::Closed && s.remote_endpoint().is_some()
+    /// The connection is gone, with all it held.
+    pub(super) fn end(&mut self) {
+        self.state = State::Closed;
+        self.tx.clear();
+        self.rx.clear();
+        self.sent.clear();
+        self.assembler.clear();
+        self.ack = Ack::No;
+        self.poke = false;
+    }
+
+    /// Sequence number of the first byte in the send ring.
+    pub(super) fn base(&self) -> Seq {
+        self.una.max(self.iss + 1)
     }
 }
 
@@ -241,7 +398,7 @@ impl ConnPool {
     /// Takes a connection back, whatever its state.
     pub fn put(&mut self, mut conn: TcpConn) {
         if self.free.len() < self.keep {
-            conn.socket_mut().abort();
+            conn.end();
             self.free.push(conn);
         }
     }

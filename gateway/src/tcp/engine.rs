@@ -1,20 +1,10 @@
 //! Segments in, segments out, deadlines.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult};
-use smoltcp::phy::{
-    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
-};
-use smoltcp::socket::tcp as smol;
-use smoltcp::time::Instant as SmolInstant;
-use smoltcp::wire::{HardwareAddress, IpEndpoint};
-
-use super::conn::TcpConn;
-use super::duplicate;
-use super::isn::{IsnSecret, seed_for};
-use super::{ACK_DELAY, SegmentSink, TcpState};
+use super::SegmentSink;
+use super::conn::{State, TcpConn};
+use super::isn::IsnSecret;
 use crate::time::Instant;
 
 /// What segments of a connection look like.
@@ -42,27 +32,13 @@ pub enum TcpEvent {
     TimedOut,
     /// Both directions ended with FIN and everything is acknowledged.
     Finished,
-    /// The engine panicked on this connection; it must not be used any more.
-    Fault,
 }
 
+/// What all connections of a worker share.
+#[derive(Debug)]
 pub struct TcpEngine {
-    profiles: Vec<(Profile, Interface)>,
+    profiles: Vec<Profile>,
     isn: IsnSecret,
-}
-
-impl std::fmt::Debug for TcpEngine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TcpEngine").field("profiles", &self.profiles.len()).finish()
-    }
-}
-
-fn smol_time(now: Instant) -> SmolInstant {
-    SmolInstant::from_micros(now.as_micros() as i64)
-}
-
-fn endpoint(a: SocketAddr) -> IpEndpoint {
-    IpEndpoint::new(a.ip().into(), a.port())
 }
 
 impl TcpEngine {
@@ -75,30 +51,30 @@ impl TcpEngine {
     /// There are at most 256: beyond that the one with the next smaller MTU is given, which is
     /// correct for the wire and only less efficient.
     pub fn profile(&mut self, wanted: Profile) -> ProfileId {
-        if let Some(i) = self.profiles.iter().position(|(p, _)| *p == wanted) {
+        if let Some(i) = self.profiles.iter().position(|p| *p == wanted) {
             return ProfileId(i as u8);
         }
         if self.profiles.len() > usize::from(u8::MAX) {
-            let best = self
-                .profiles
-                .iter()
-                .enumerate()
-                .filter(|(_, (p, _))| {
-                    p.mtu <= wanted.mtu && p.checksum_offload == wanted.checksum_offload
-                })
-                .max_by_key(|(_, (p, _))| p.mtu);
+            let fits =
+                |p: &Profile| p.mtu <= wanted.mtu && p.checksum_offload == wanted.checksum_offload;
+            let all = self.profiles.iter().enumerate();
+            let best = all.filter(|(_, p)| fits(p)).max_by_key(|(_, p)| p.mtu);
             return ProfileId(best.map_or(0, |(i, _)| i as u8));
         }
-        self.profiles.push((wanted, interface(wanted, 0, Instant::ZERO)));
+        self.profiles.push(wanted);
         ProfileId((self.profiles.len() - 1) as u8)
     }
 
     pub fn mtu(&self, id: ProfileId) -> usize {
-        self.profiles[usize::from(id.0)].0.mtu
+        self.of(id).mtu
     }
 
-    /// Opens a connection passively with the SYN that `ip` holds; the SYN|ACK goes to `sink`
-    /// with the next [`TcpEngine::output`].
+    fn of(&self, id: ProfileId) -> Profile {
+        self.profiles[usize::from(id.0)]
+    }
+
+    /// Opens a connection passively with the SYN that `ip` holds; the SYN|ACK goes out with the
+    /// next [`TcpEngine::output`]. Returns `false` if it holds none.
     pub fn accept(
         &mut self,
         conn: &mut TcpConn,
@@ -106,14 +82,9 @@ impl TcpEngine {
         (local, remote): (SocketAddr, SocketAddr),
         profile: ProfileId,
         ip: &[u8],
-        sink: &mut impl SegmentSink,
-    ) -> TcpEvent {
-        conn.prepare(profile);
-        if conn.socket_mut().listen(endpoint(local)).is_err() {
-            return TcpEvent::Fault;
-        }
-        let mut iface = self.seeded(now, local, remote, profile);
-        input(&mut iface, conn, now, ip, sink)
+    ) -> bool {
+        self.prepare(conn, local, remote, profile);
+        conn.accept(now, self.isn.isn(now, local, remote), ip, self.of(profile))
     }
 
     /// Opens a connection actively; the SYN goes out with the next [`TcpEngine::output`].
@@ -126,21 +97,40 @@ impl TcpEngine {
         remote: SocketAddr,
         profile: ProfileId,
     ) -> bool {
-        conn.prepare(profile);
-        let mut iface = self.seeded(now, local, remote, profile);
-        conn.socket_mut().connect(iface.context(), endpoint(remote), endpoint(local)).is_ok()
+        if local.port() == 0 || remote.port() == 0 || local.is_ipv4() != remote.is_ipv4() {
+            return false;
+        }
+        self.prepare(conn, local, remote, profile);
+        conn.open(now, self.isn.isn(now, local, remote));
+        conn.state = State::SynSent;
+        true
+    }
+
+    fn prepare(
+        &self,
+        conn: &mut TcpConn,
+        local: SocketAddr,
+        remote: SocketAddr,
+        profile: ProfileId,
+    ) {
+        conn.prepare();
+        (conn.local, conn.remote, conn.profile) = (local, remote, profile);
+    }
+
+    /// Moves the connection to a profile with another MTU; the next segment obeys it. What is on its
+    /// way and too long for it has been dropped, and is no sign of congestion (RFC 1191, section
+    /// 6.4).
+    pub fn set_profile(&self, conn: &mut TcpConn, id: ProfileId) {
+        conn.profile = id;
+        let mss = conn.mss(self.of(id));
+        conn.control.get_mut().set_mss(mss);
+        conn.sent.lose_longer(mss);
     }
 
     /// Feeds one IP packet that belongs to this connection.
-    pub fn input(
-        &mut self,
-        conn: &mut TcpConn,
-        now: Instant,
-        ip: &[u8],
-        sink: &mut impl SegmentSink,
-    ) -> TcpEvent {
-        let iface = &mut self.profiles[usize::from(conn.profile.0)].1;
-        input(iface, conn, now, ip, sink)
+    pub fn input(&mut self, conn: &mut TcpConn, now: Instant, ip: &[u8]) -> TcpEvent {
+        let profile = self.of(conn.profile);
+        conn.segment(now, ip, profile)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are
@@ -152,233 +142,14 @@ impl TcpEngine {
         budget: usize,
         sink: &mut impl SegmentSink,
     ) -> (TcpEvent, bool) {
-        if conn.rests() {
-            return (TcpEvent::None, false);
-        }
-        let before = conn.socket().state();
-        let last_ack = before == smol::State::TimeWait;
-        let now = if last_ack { now + ACK_DELAY } else { now };
-        let iface = &mut self.profiles[usize::from(conn.profile.0)].1;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let TcpConn { set, acknowledged, .. } = conn;
-            let mut device = Segments { rx: None, sink, acknowledged };
-            for _ in 0..budget {
-                if !device.sink.ready() {
-                    return true;
-                }
-                match iface.poll_egress(smol_time(now), &mut device, set) {
-                    PollResult::None => return false,
-                    PollResult::SocketStateChanged => {}
-                }
-            }
-            true
-        }));
-        match outcome {
-            Err(_) => (TcpEvent::Fault, false),
-            Ok(more) => {
-                let after = conn.socket().state();
-                conn.last_ack_sent |= last_ack && !more;
-                let event = match (before, after) {
-                    (smol::State::Closed | smol::State::TimeWait, _) => TcpEvent::None,
-                    (_, smol::State::Closed) => TcpEvent::TimedOut,
-                    _ => TcpEvent::None,
-                };
-                (event, more)
-            }
-        }
+        let profile = self.of(conn.profile);
+        conn.update_window(profile);
+        conn.send_segments(now, profile, budget, sink)
     }
 
     /// When the connection needs [`TcpEngine::output`] again; `None` while it only waits for the
     /// other side. A time in the past means now.
-    pub fn deadline(&mut self, conn: &TcpConn, now: Instant) -> Option<Instant> {
-        if conn.rests() {
-            return None;
-        }
-        let iface = &mut self.profiles[usize::from(conn.profile.0)].1;
-        catch_unwind(AssertUnwindSafe(|| iface.poll_at(smol_time(now), &conn.set)))
-            .ok()?
-            .map(|t| Instant::from_nanos((t.total_micros().max(0) as u64).saturating_mul(1_000)))
-    }
-
-    fn seeded(
-        &self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-        id: ProfileId,
-    ) -> Interface {
-        let profile = self.profiles[usize::from(id.0)].0;
-        interface(profile, seed_for(self.isn.isn(now, local, remote)), now)
-    }
-}
-
-fn input(
-    iface: &mut Interface,
-    conn: &mut TcpConn,
-    now: Instant,
-    ip: &[u8],
-    sink: &mut impl SegmentSink,
-) -> TcpEvent {
-    let before = conn.socket().state();
-    let bare_ack = conn.acknowledged.and_then(|expected| duplicate::bare_ack(ip, expected));
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let TcpConn { set, acknowledged, .. } = conn;
-        let mut device = Segments { rx: None, sink, acknowledged };
-        if let Some(ack) = &bare_ack {
-            device.rx = Some(ack.ip());
-            iface.poll_ingress_single(smol_time(now), &mut device, set);
-        }
-        device.rx = Some(ip);
-        iface.poll_ingress_single(smol_time(now), &mut device, set)
-    }));
-    let Ok(
-        PollIngressSingleResult::PacketProcessed
-        | PollIngressSingleResult::SocketStateChanged
-        | PollIngressSingleResult::None,
-    ) = outcome
-    else {
-        return TcpEvent::Fault;
-    };
-    let after = conn.socket().state();
-    if before == after {
-        return TcpEvent::None;
-    }
-    let event = match (before, after) {
-        (smol::State::LastAck, smol::State::Closed) | (_, smol::State::TimeWait) => {
-            TcpEvent::Finished
-        }
-        (_, smol::State::Closed) => TcpEvent::Reset,
-        // A refused or abandoned passive open goes back to LISTEN.
-        (_, smol::State::Listen) => TcpEvent::Reset,
-        (smol::State::Listen, smol::State::SynReceived) => TcpEvent::None,
-        (smol::State::SynSent, smol::State::SynReceived) => TcpEvent::None,
-        (smol::State::SynSent | smol::State::SynReceived, _) => TcpEvent::Established,
-        _ => TcpEvent::None,
-    };
-    conn.finished |= event == TcpEvent::Finished;
-    event
-}
-
-fn interface(profile: Profile, seed: u64, now: Instant) -> Interface {
-    let mut config = Config::new(HardwareAddress::Ip);
-    config.random_seed = seed;
-    let mut caps_only = CapsOnly(capabilities(profile));
-    let mut iface = Interface::new(config, &mut caps_only, smol_time(now));
-    // Addresses are checked by `net` before a packet comes here.
-    iface.set_any_ip(true);
-    iface
-}
-
-fn capabilities(profile: Profile) -> DeviceCapabilities {
-    let mut caps = DeviceCapabilities::default();
-    caps.medium = Medium::Ip;
-    caps.max_transmission_unit = profile.mtu;
-    // Received checksums have been verified by the device or by `net`.
-    let tx = if profile.checksum_offload { Checksum::None } else { Checksum::Tx };
-    caps.checksum = ChecksumCapabilities::ignored();
-    caps.checksum.ipv4 = tx;
-    caps.checksum.tcp = tx;
-    caps
-}
-
-/// The engine's device for the length of one call: at most one packet in, segments out.
-struct Segments<'a, S> {
-    rx: Option<&'a [u8]>,
-    sink: &'a mut S,
-    /// See [`TcpConn::acknowledged`].
-    acknowledged: &'a mut Option<u32>,
-}
-
-struct Rx<'a>(&'a [u8]);
-
-impl RxToken for Rx<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-struct Tx<'a, S> {
-    sink: &'a mut S,
-    acknowledged: &'a mut Option<u32>,
-}
-
-impl<S: SegmentSink> TxToken for Tx<'_, S> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let Self { sink, acknowledged } = self;
-        sink.segment(len, |bytes| {
-            let result = f(bytes);
-            if let Some(ack) = duplicate::sent_ack(bytes) {
-                *acknowledged = Some(ack);
-            }
-            result
-        })
-    }
-}
-
-impl<S: SegmentSink> Device for Segments<'_, S> {
-    type RxToken<'t>
-        = Rx<'t>
-    where
-        Self: 't;
-    type TxToken<'t>
-        = Tx<'t, S>
-    where
-        Self: 't;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Rx<'_>, Tx<'_, S>)> {
-        let packet = self.rx.take()?;
-        Some((Rx(packet), Tx { sink: &mut *self.sink, acknowledged: &mut *self.acknowledged }))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_, S>> {
-        if !self.sink.ready() {
-            return None;
-        }
-        Some(Tx { sink: &mut *self.sink, acknowledged: &mut *self.acknowledged })
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        DeviceCapabilities::default()
-    }
-}
-
-/// Gives an interface its capabilities when it is made.
-struct CapsOnly(DeviceCapabilities);
-
-struct Never;
-
-impl RxToken for Never {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&[])
-    }
-}
-
-impl TxToken for Never {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        f(&mut vec![0; len])
-    }
-}
-
-impl Device for CapsOnly {
-    type RxToken<'t> = Never;
-    type TxToken<'t> = Never;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Never, Never)> {
-        None
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Never> {
-        None
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        self.0.clone()
-    }
-}
-
-impl TcpConn {
-    /// Whether the connection holds nothing that has to reach the wire any more.
-    pub fn is_over(&self) -> bool {
-        matches!(self.state(), TcpState::Closed | TcpState::Finished) && !self.reset_pending()
+    pub fn deadline(&self, conn: &TcpConn, now: Instant) -> Option<Instant> {
+        conn.due(now, self.of(conn.profile))
     }
 }

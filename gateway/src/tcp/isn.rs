@@ -1,7 +1,4 @@
 //! Initial sequence numbers (RFC 6528): ISN = M + F(4-tuple, secret), with M a clock of 4 us.
-//!
-//! The engine draws its ISN from a 64-bit generator that is given a seed. The generator is a
-//! bijection, so the seed that makes it produce a wanted ISN can be computed.
 
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
@@ -39,51 +36,9 @@ impl IsnSecret {
     }
 }
 
-// The engine's generator: s' = s * M + A, output = s' >> (29 - s' >> 61).
-const M: u64 = 0xbb2e_fcec_3c39_611d;
-const A: u64 = 0x7590_ef39;
-const M_INVERSE: u64 = inverse(M);
-
-/// Multiplicative inverse modulo 2^64 by Newton's iteration; every odd number has one.
-const fn inverse(m: u64) -> u64 {
-    let mut x = m;
-    let mut i = 0;
-    while i < 6 {
-        x = x.wrapping_mul(2u64.wrapping_sub(m.wrapping_mul(x)));
-        i += 1;
-    }
-    x
-}
-
-/// The seed after which the engine's second draw is `isn` (the first is spent on the IPv4
-/// identification when the interface is made).
-pub(super) fn seed_for(isn: u32) -> u64 {
-    // Top three bits set: the output is bits 22..54 of the state. The free low bits only have to
-    // keep the first draw from being zero, for which the engine would draw again.
-    let mut filler = 1u64;
-    loop {
-        let second = (7u64 << 61) | (u64::from(isn) << 22) | filler;
-        let first = second.wrapping_sub(A).wrapping_mul(M_INVERSE);
-        if first_draw(first) != 0 {
-            return first.wrapping_sub(A).wrapping_mul(M_INVERSE);
-        }
-        filler += 1;
-    }
-}
-
-fn first_draw(state: u64) -> u16 {
-    let n = (state >> (29 - (state >> 61))) as u32;
-    (n ^ (n >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn inverse_of_the_multiplier() {
-        assert_eq!(M.wrapping_mul(M_INVERSE), 1);
-    }
 
     #[test]
     fn isn_depends_on_secret_tuple_and_time() {

@@ -1,26 +1,34 @@
-//! The door to the TCP engine. Behind it runs smoltcp; no smoltcp type passes through, so that
-//! another engine can take its place.
+//! TCP (RFC 9293), sans I/O: segments and time go in, segments and deadlines come out.
 //!
-//! One [`TcpEngine`] per worker holds what all connections share (one packet interface per
-//! [`Profile`]). A [`TcpConn`] is one connection: its sequence state and its two rings. A segment
-//! costs the same however many connections are open, because the engine is only ever shown the
-//! one connection that the flow table found.
+//! One [`TcpEngine`] per worker holds what all connections share. A [`TcpConn`] is one connection:
+//! its sequence state and its two rings. A segment costs the same however many connections are
+//! open, because the engine is only ever shown the one connection that the flow table found.
 //!
-//! What the engine lacks, and what stands in for it:
-//! - its initial sequence numbers follow from its seed, so each connection is opened on a
-//!   throw-away interface seeded for the number [`isn`] wants (RFC 6528);
-//! - a ring whose size is a power of two can be made to panic by a remote (the unscaled window of
-//!   SYN|ACK is scaled too early), so [`ring_size`] gives 2^k-1;
-//! - TIME-WAIT would keep both rings for 10 s, so the worker takes such a connection down at once
-//!   and keeps its tuple in `flow::TimeWait`;
-//! - two engines whose ACKs cross after losses in both directions ignore each other; see
-//!   `duplicate`;
-//! - a panic inside the engine ends that one connection ([`TcpEvent::Fault`]).
+//! | what | where | of |
+//! |---|---|---|
+//! | states, acceptance, RST and SYN that may be forged | `input` | RFC 9293, 5961, 7323 (PAWS) |
+//! | what is sent, timers, the receive window | `output` | RFC 9293, 6298, 8985 (probes), 1122 |
+//! | losses by time and selective acknowledgements | `scoreboard` | RFC 8985 (RACK), 2018, 6675, 2883 |
+//! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for time-outs that were none |
+//! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
+//! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
+//! | initial sequence numbers | `isn` | RFC 6528 |
+//!
+//! TIME-WAIT needs no connection: the worker takes it down once the last acknowledgement is out and
+//! keeps its tuple in `flow::TimeWait`.
 
+mod assembler;
+mod congestion;
 mod conn;
-mod duplicate;
+mod cubic;
 mod engine;
+mod input;
 mod isn;
+mod output;
+mod ring;
+mod rtt;
+mod scoreboard;
+mod seq;
 
 pub use conn::{ConnPool, TcpConn, TcpState};
 pub use engine::{Profile, ProfileId, TcpEngine, TcpEvent};
@@ -36,15 +44,15 @@ pub trait SegmentSink {
     fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
 }
 
-/// How long the engine waits for something to carry an acknowledgement along.
-pub const ACK_DELAY: std::time::Duration = std::time::Duration::from_millis(10);
+/// How long an acknowledgement waits for something to carry it along.
+const ACK_DELAY: std::time::Duration = std::time::Duration::from_millis(10);
+/// Between two answers to segments that may be forged (RFC 5961, section 7).
+const CHALLENGE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Ring size for at least `bytes` of window: 2^k-1, see the module documentation.
+/// Ring size for at least `bytes` of window.
 pub const fn ring_size(bytes: usize) -> usize {
     let bytes = if bytes < MIN_RING { MIN_RING } else { bytes };
-    let bytes = if bytes > MAX_RING { MAX_RING } else { bytes };
-    // 64 KiB asks for 65535, not for 131071.
-    bytes.next_power_of_two() - 1
+    if bytes > MAX_RING { MAX_RING } else { bytes }
 }
 
 /// One whole TLS record must fit with room to spare, or it could never be opened.

@@ -174,7 +174,7 @@ mod tests {
     fn a_published_copy_is_the_same() {
         let mut c = Counters { rx_frames: 3, connections: 9, ..Counters::default() };
         c.drop_frame(DropReason::TxQueueFull);
-        c.close(CloseReason::EngineFault);
+        c.close(CloseReason::NoRoute);
         c.close(CloseReason::Finished);
         let json: serde_json::Value = serde_json::from_str(&c.to_json()).unwrap();
         assert_eq!((json["rx_frames"].as_u64(), json["busy_nanos"].as_u64()), (Some(3), Some(0)));

@@ -115,7 +115,5 @@ reasons! {
         NeighbourUnreachable => "neighbour_unreachable",
         NoSourcePort => "no_source_port",
         NoRoute => "no_route",
-        /// A defect in the TCP engine was contained to this connection.
-        EngineFault => "engine_fault",
     }
 }

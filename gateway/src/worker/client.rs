@@ -93,7 +93,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             TcpEvent::Reset => return self.lose_client(id, CloseReason::ClientReset),
             TcpEvent::TimedOut => return self.lose_client(id, CloseReason::TcpTimeout),
-            TcpEvent::Fault => return self.lose_client(id, CloseReason::EngineFault),
         }
         let Some(client) = self.conns.get(id).and_then(|c| c.client()) else { return };
         let tunnel = client.tunnel;

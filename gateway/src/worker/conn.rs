@@ -236,7 +236,7 @@ impl Conn {
     pub(super) fn note(&mut self, event: TcpEvent) {
         match (self.event, event) {
             (_, TcpEvent::None) => {}
-            (TcpEvent::Reset | TcpEvent::TimedOut | TcpEvent::Fault, _) => {}
+            (TcpEvent::Reset | TcpEvent::TimedOut, _) => {}
             _ => self.event = event,
         }
     }

@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::net::{FlowKey, Resolve};
 use crate::port::FrameIo;
-use crate::tcp::{ACK_DELAY, SegmentSink, TcpEvent, TcpState};
+use crate::tcp::{SegmentSink, TcpEvent, TcpState};
 use crate::telemetry::{CloseReason, Event};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
@@ -192,14 +192,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return self.await_next_hop(id);
         }
         conn.unresolved_since = None;
-        // A connection that ends owes the last acknowledgement now, not after the delay.
-        let at = if conn.over { self.now + ACK_DELAY } else { self.now };
-        let (event, more) = self.engine.output(&mut conn.tcp, at, OUTPUT_BURST, &mut sink);
+        let (event, more) = self.engine.output(&mut conn.tcp, self.now, OUTPUT_BURST, &mut sink);
         let port_full = !sink.ready();
-        if event == TcpEvent::Fault && conn.over {
-            // It can say nothing more; to ask it again would only fail again.
-            return self.remove(id);
-        }
         if event != TcpEvent::None {
             conn.note(event);
             Self::wake(&mut self.ready, id, conn);

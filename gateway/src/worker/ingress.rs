@@ -96,9 +96,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn segment(&mut self, p: usize, packet: &TcpPacket<'_>, may_hand_off: bool) -> Option<u16> {
         if let Some(id) = self.flows.get(&packet.key) {
             let conn = self.conns.get_mut(id)?;
-            let mut sink =
-                self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
-            let event = self.engine.input(&mut conn.tcp, self.now, packet.ip, &mut sink);
+            let event = self.engine.input(&mut conn.tcp, self.now, packet.ip);
             conn.note(event);
             if packet.flags.fin {
                 conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);
@@ -212,18 +210,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return;
         };
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let port = &mut self.ports[p];
-        let profile = port.profile;
-        let mut sink = port.flow_tx(neighbour, packet.key.is_v4());
-        let event = self.engine.accept(
-            &mut conn.tcp,
-            self.now,
-            (local, remote),
-            profile,
-            packet.ip,
-            &mut sink,
-        );
-        conn.note(event);
+        let profile = self.ports[p].profile;
+        self.engine.accept(&mut conn.tcp, self.now, (local, remote), profile, packet.ip);
         Self::wake(&mut self.ready, id, conn);
     }
 
@@ -233,7 +221,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if mtu < self.engine.mtu(old) {
             let checksum_offload = self.ports[usize::from(conn.port)].io.caps().tx_checksum;
             let profile = self.engine.profile(Profile { mtu, checksum_offload });
-            conn.tcp.set_profile(profile);
+            self.engine.set_profile(&mut conn.tcp, profile);
         }
     }
 

@@ -174,7 +174,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             TcpEvent::Reset => {
                 (CloseReason::ServiceUnreachable, Some(RefuseReason::ServiceUnreachable))
             }
-            TcpEvent::Fault => (CloseReason::EngineFault, Some(RefuseReason::Overload)),
             TcpEvent::TimedOut if service.connected => (CloseReason::TcpTimeout, None),
             TcpEvent::TimedOut | TcpEvent::None | TcpEvent::Finished => {
                 (CloseReason::ServiceTimeout, Some(RefuseReason::ServiceTimeout))

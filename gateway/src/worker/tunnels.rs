@@ -82,7 +82,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             TcpEvent::Reset => Some(CloseReason::PeerReset),
             TcpEvent::TimedOut => Some(CloseReason::TcpTimeout),
-            TcpEvent::Fault => Some(CloseReason::EngineFault),
         };
         let Some(leg) = self.conns.get(id).and_then(|c| c.tunnel()) else { return };
         if let Some(reason) = failed {

@@ -1,0 +1,524 @@
+//! Segments that arrive (RFC 9293, section 3.10.7).
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr};
+
+use super::assembler::{Block, SACK_BLOCKS};
+use super::congestion::{Acked, Control};
+use super::conn::{Ack, Probe, Reduction, Repair, State, TcpConn, Timestamps};
+use super::engine::{Profile, TcpEvent};
+use super::scoreboard::Delivered;
+use super::seq::Seq;
+use super::{ACK_DELAY, CHALLENGE_INTERVAL};
+use crate::time::Instant;
+
+/// A timestamp older than this says nothing of order any more (RFC 7323, section 5.5).
+const TIMESTAMP_OLD: Duration = Duration::from_secs(24 * 24 * 3_600);
+/// What the other side takes if it does not say (RFC 9293, section 3.7.1).
+const DEFAULT_MSS_V4: u32 = 536;
+const DEFAULT_MSS_V6: u32 = 1_220;
+/// No link has less (RFC 791 and the headers); a smaller option is an attack on the CPU.
+const LEAST_MSS: u32 = 88;
+/// RFC 7323, section 2.3.
+const MAX_SHIFT: u8 = 14;
+
+/// The TCP segment in an IP packet; whoever calls has checked lengths and checksums.
+fn parse(ip: &[u8]) -> Option<TcpRepr<'_>> {
+    let (src, dst, payload): (IpAddress, IpAddress, _) = match ip.first()? >> 4 {
+        4 => {
+            let packet = Ipv4Packet::new_checked(ip).ok()?;
+            (packet.src_addr().into(), packet.dst_addr().into(), packet.payload())
+        }
+        6 => {
+            let packet = Ipv6Packet::new_checked(ip).ok()?;
+            (packet.src_addr().into(), packet.dst_addr().into(), packet.payload())
+        }
+        _ => return None,
+    };
+    let packet = TcpPacket::new_checked(payload).ok()?;
+    TcpRepr::parse(&packet, &src, &dst, &ChecksumCapabilities::ignored()).ok()
+}
+
+fn seq_of(segment: &TcpRepr<'_>) -> Seq {
+    Seq(segment.seq_number.0 as u32)
+}
+
+fn ack_of(segment: &TcpRepr<'_>) -> Option<Seq> {
+    segment.ack_number.map(|ack| Seq(ack.0 as u32))
+}
+
+impl TcpConn {
+    /// Opens the connection with the SYN in `ip`.
+    pub(super) fn accept(&mut self, now: Instant, iss: u32, ip: &[u8], profile: Profile) -> bool {
+        let Some(segment) = parse(ip).filter(|s| s.control == TcpControl::Syn) else {
+            return false;
+        };
+        self.open(now, iss);
+        self.state = State::SynReceived;
+        self.synchronize(now, &segment, profile);
+        true
+    }
+
+    /// What both kinds of opening have in common.
+    pub(super) fn open(&mut self, now: Instant, iss: u32) {
+        (self.iss, self.una, self.nxt, self.round_end) = (Seq(iss), Seq(iss), Seq(iss), Seq(iss));
+        (self.heard, self.progress, self.alive_at) = (now, now, now);
+        self.recv_shift = shift_for(self.rx.capacity());
+    }
+
+    /// Takes the other side's SYN.
+    fn synchronize(&mut self, now: Instant, syn: &TcpRepr<'_>, profile: Profile) {
+        self.irs = seq_of(syn);
+        self.rcv_nxt = self.irs + 1;
+        self.edge = self.rcv_nxt;
+        self.last_ack = self.rcv_nxt;
+        let default = if self.remote.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        self.remote_mss = syn.max_seg_size.map_or(default, u32::from).max(LEAST_MSS);
+        match syn.window_scale {
+            Some(shift) => self.send_shift = shift.min(MAX_SHIFT),
+            None => self.recv_shift = 0,
+        }
+        self.sack = syn.sack_permitted;
+        self.timestamps = syn.timestamp.map(|timestamp| Timestamps {
+            offset: self.iss.0.rotate_left(16),
+            recent: timestamp.tsval,
+            recent_at: now,
+        });
+        self.window = u32::from(syn.window_len);
+        self.max_window = self.window;
+        (self.window_seq, self.window_ack) = (self.irs, self.una);
+        self.control = Control::cubic(self.mss(profile));
+        self.heard = now;
+    }
+
+    /// Takes a segment of this connection.
+    pub(super) fn segment(&mut self, now: Instant, ip: &[u8], profile: Profile) -> TcpEvent {
+        let Some(segment) = parse(ip) else { return TcpEvent::None };
+        match self.state {
+            State::Closed => TcpEvent::None,
+            State::SynSent => self.answer_to_syn(now, &segment, profile),
+            _ => self.in_order(now, &segment, profile),
+        }
+    }
+
+    /// Section 3.10.7.3.
+    fn answer_to_syn(&mut self, now: Instant, segment: &TcpRepr<'_>, profile: Profile) -> TcpEvent {
+        let ack = ack_of(segment);
+        let reset = segment.control == TcpControl::Rst;
+        if let Some(ack) = ack
+            && (ack.le(self.iss) || ack.gt(self.nxt))
+        {
+            if !reset {
+                self.reset_at = Some(ack);
+            }
+            return TcpEvent::None;
+        }
+        if reset {
+            if ack.is_none() {
+                return TcpEvent::None;
+            }
+            self.end();
+            return TcpEvent::Reset;
+        }
+        if segment.control != TcpControl::Syn {
+            return TcpEvent::None;
+        }
+        self.synchronize(now, segment, profile);
+        let Some(ack) = ack else {
+            // Both have called each other: ours becomes a SYN|ACK.
+            self.state = State::SynReceived;
+            self.sent.lose_all();
+            return TcpEvent::None;
+        };
+        self.state = State::Established;
+        self.ack = Ack::Now;
+        self.acknowledged(now, ack, segment, profile);
+        TcpEvent::Established
+    }
+
+    /// Section 3.10.7.4.
+    fn in_order(&mut self, now: Instant, segment: &TcpRepr<'_>, profile: Profile) -> TcpEvent {
+        let reset = segment.control == TcpControl::Rst;
+        let (mut seq, mut payload) = (seq_of(segment), segment.payload);
+        if !reset && !self.timestamp_passes(now, segment) {
+            // Old, or a stranger's: says where we stand (RFC 7323, section 5.3).
+            self.ack = Ack::Now;
+            return TcpEvent::None;
+        }
+        if segment.control == TcpControl::Syn {
+            if self.state == State::SynReceived && seq == self.irs {
+                // Ours got lost, or the other side's ACK did.
+                self.sent.lose_all();
+            } else {
+                self.challenge(now);
+            }
+            return TcpEvent::None;
+        }
+        let fin = segment.control == TcpControl::Fin;
+        let end = seq + payload.len() as u32;
+        let right = self.edge.max(self.rcv_nxt);
+        if reset {
+            // RFC 5961, section 3.2.
+            if seq == self.rcv_nxt {
+                return self.was_reset();
+            }
+            if seq.ge(self.rcv_nxt) && seq.lt(right) {
+                self.challenge(now);
+            }
+            return TcpEvent::None;
+        }
+        if seq.gt(right) || (seq + self.rx.capacity() as u32).lt(self.rcv_nxt) {
+            self.challenge(now);
+            return TcpEvent::None;
+        }
+        let Some(ack) = ack_of(segment) else { return TcpEvent::None };
+        self.heard = now;
+        let mut event = TcpEvent::None;
+        if self.state == State::SynReceived {
+            if ack.le(self.una) || ack.gt(self.nxt) {
+                self.reset_at = Some(ack);
+                return TcpEvent::None;
+            }
+            self.state = State::Established;
+            event = TcpEvent::Established;
+        } else if ack.gt(self.nxt) || (ack + self.max_window).lt(self.una) {
+            // RFC 5961, section 5.2.
+            self.challenge(now);
+            return TcpEvent::None;
+        }
+        // A repeated segment's acknowledgement counts: when both sides repeat what the other one
+        // has, nothing else would tell them.
+        self.acknowledged(now, ack, segment, profile);
+        let ours = self.fin_acknowledged();
+        if ours {
+            match self.state {
+                State::FinWait1 => self.state = State::FinWait2,
+                State::Closing => {
+                    self.state = State::TimeWait;
+                    return TcpEvent::Finished;
+                }
+                State::LastAck => {
+                    self.state = State::Closed;
+                    return TcpEvent::Finished;
+                }
+                _ => {}
+            }
+        }
+
+        if seq.lt(self.rcv_nxt) {
+            let old = self.rcv_nxt.since(seq);
+            if !payload.is_empty() {
+                self.assembler.came_again((seq, self.rcv_nxt.min(end)));
+            }
+            payload = payload.get(old as usize..).unwrap_or_default();
+            seq = self.rcv_nxt.min(end);
+            // The other side lacks an acknowledgement, or wants to know whether we are there.
+            self.ack = Ack::Now;
+        }
+        if !self.receives() {
+            if !payload.is_empty() || (fin && end.ge(self.rcv_nxt) && !self.fin_received) {
+                self.challenge(now);
+            }
+            return event;
+        }
+        self.take(now, seq, payload, profile);
+        if fin && (end.le(right) || end == self.rcv_nxt) && end.ge(self.rcv_nxt) {
+            self.remote_fin = Some(end);
+        }
+        if self.remote_fin == Some(self.rcv_nxt) {
+            self.rcv_nxt += 1;
+            self.edge = self.edge.max(self.rcv_nxt);
+            (self.fin_received, self.remote_fin, self.ack) = (true, None, Ack::Now);
+            match self.state {
+                State::Established => self.state = State::CloseWait,
+                State::FinWait1 => self.state = State::Closing,
+                State::FinWait2 => {
+                    self.state = State::TimeWait;
+                    return TcpEvent::Finished;
+                }
+                _ => {}
+            }
+        }
+        event
+    }
+
+    /// RFC 9293, section 3.10.7.4: where both have said all, a reset is an end like another, and
+    /// what was received stays.
+    fn was_reset(&mut self) -> TcpEvent {
+        if matches!(self.state, State::Closing | State::LastAck | State::TimeWait) {
+            self.state = State::Closed;
+            self.tx.clear();
+            self.sent.clear();
+            return TcpEvent::Finished;
+        }
+        self.end();
+        TcpEvent::Reset
+    }
+
+    /// The other side has not ended its direction.
+    fn receives(&self) -> bool {
+        matches!(self.state, State::Established | State::FinWait1 | State::FinWait2)
+            && !self.fin_received
+    }
+
+    fn fin_acknowledged(&self) -> bool {
+        self.fin.is_some_and(|fin| self.una.gt(fin))
+    }
+
+    /// Protection against wrapped sequence numbers (RFC 7323, section 5.3).
+    fn timestamp_passes(&mut self, now: Instant, segment: &TcpRepr<'_>) -> bool {
+        let Some(ours) = &mut self.timestamps else { return true };
+        let Some(theirs) = segment.timestamp else { return false };
+        let newer = theirs.tsval.wrapping_sub(ours.recent) as i32 >= 0;
+        if !newer && now.since(ours.recent_at) <= TIMESTAMP_OLD {
+            return false;
+        }
+        if seq_of(segment).le(self.last_ack) {
+            (ours.recent, ours.recent_at) = (theirs.tsval, now);
+        }
+        true
+    }
+
+    /// Says where we stand to whoever may have forged a segment (RFC 5961): seldom.
+    fn challenge(&mut self, now: Instant) {
+        if now >= self.challenge_at {
+            self.challenge_at = now + CHALLENGE_INTERVAL;
+            self.ack = Ack::Now;
+        }
+    }
+
+    // --- data -----------------------------------------------------------------------------------
+
+    fn take(&mut self, now: Instant, seq: Seq, payload: &[u8], profile: Profile) {
+        if payload.is_empty() {
+            return;
+        }
+        let offset = seq.since(self.rcv_nxt) as usize;
+        let n = self.rx.write_at(self.rx.len() + offset, payload);
+        if n < payload.len() {
+            // Beyond the window.
+            self.ack = Ack::Now;
+        }
+        if n == 0 {
+            return;
+        }
+        let end = seq + n as u32;
+        if offset > 0 {
+            self.ack = Ack::Now;
+            // A gap too many: it comes again.
+            self.assembler.insert((seq, end));
+            return;
+        }
+        let filled = !self.assembler.is_empty();
+        let next = self.assembler.advance(end);
+        self.rx.extend(next.since(self.rcv_nxt) as usize);
+        self.rcv_nxt = next;
+        // RFC 5681, section 4.2: at once when a gap is filled, and every second full segment.
+        let due = self.rcv_nxt.since(self.last_ack) >= 2 * self.mss(profile);
+        if filled || due {
+            self.ack = Ack::Now;
+        } else if self.ack == Ack::No {
+            self.ack = Ack::By(now + ACK_DELAY);
+        }
+    }
+
+    // --- acknowledgements -----------------------------------------------------------------------
+
+    fn acknowledged(&mut self, now: Instant, ack: Seq, segment: &TcpRepr<'_>, profile: Profile) {
+        let seq = seq_of(segment);
+        let mut delivered = Delivered::default();
+        let flight = self.sent.flight();
+        let advances = ack.gt(self.una);
+        let before = self.una;
+        if advances {
+            let base = self.base();
+            self.una = ack;
+            self.sent.acknowledge(ack, now, &mut delivered);
+            self.tx.consume(self.base().since(base) as usize);
+            self.tx.rewind();
+            self.rtt.progress();
+            (self.rto_from, self.probe_from, self.progress) = (now, now, now);
+        }
+        let duplicate = self.sack && self.selective(now, before, segment, &mut delivered);
+        if let Some(rtt) = delivered.rtt {
+            self.rtt.sample(now, rtt);
+        }
+        // Section 3.10.7.4, "fifth": only the newest segment's.
+        if self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack)) {
+            let shift = if segment.control == TcpControl::Syn { 0 } else { self.send_shift };
+            let window = u32::from(segment.window_len) << shift;
+            if window > self.window {
+                (self.persist_at, self.persists) = (None, 0);
+            }
+            self.window = window;
+            self.max_window = self.max_window.max(window);
+            (self.window_seq, self.window_ack) = (seq, ack);
+        }
+        if self.persists > 0 {
+            // It answers, if only to say that it has no room.
+            self.progress = now;
+        }
+        if advances || delivered.bytes > 0 {
+            self.spurious(segment, advances);
+            self.probe_answered(now, ack, duplicate);
+            self.repair(now, flight, &delivered, advances, profile);
+        }
+    }
+
+    /// Selective acknowledgements; whether one of them is of something that came twice (RFC 2883).
+    fn selective(
+        &mut self,
+        now: Instant,
+        before: Seq,
+        segment: &TcpRepr<'_>,
+        delivered: &mut Delivered,
+    ) -> bool {
+        let blocks = segment.sack_ranges.iter().flatten().map(|(a, b)| (Seq(*a), Seq(*b)));
+        let valid = |(start, end): &Block| start.lt(*end) && end.le(self.nxt);
+        let mut blocks: ArrayVec<Block, SACK_BLOCKS> = blocks.filter(valid).collect();
+        let mut duplicate = false;
+        if let Some(&(start, end)) = blocks.first() {
+            let within = blocks.get(1).is_some_and(|(a, b)| a.le(start) && end.le(*b));
+            // Nobody can have received twice what was acknowledged long ago.
+            duplicate = (end.le(self.una) || within) && (end + self.max_window).ge(before);
+        }
+        if duplicate {
+            self.sent.duplicate_reported();
+            blocks.remove(0);
+        }
+        // In the order in which they were sent: what arrives behind it looks reordered.
+        blocks.sort_unstable_by_key(|(start, _)| start.since(self.una));
+        for block in blocks {
+            if block.0.ge(self.una) {
+                self.sent.sack(block, now, delivered);
+            }
+        }
+        duplicate
+    }
+
+    /// The time-out was none: the other side echoes a clock of before it (Eifel, RFC 3522).
+    fn spurious(&mut self, segment: &TcpRepr<'_>, advances: bool) {
+        if !advances {
+            return;
+        }
+        let (Some(at), Repair::Slow(_)) = (self.timed_out_at.take(), self.repair) else { return };
+        let echo = self.timestamps.and(segment.timestamp).map(|timestamp| timestamp.tsecr);
+        if echo.is_some_and(|echo| (echo.wrapping_sub(at) as i32) < 0) {
+            self.sent.find_all();
+            self.control.get_mut().undo();
+            self.repair = Repair::No;
+        }
+    }
+
+    /// RFC 8985, section 7.4: a probe that was needed stands for a loss.
+    fn probe_answered(&mut self, now: Instant, ack: Seq, duplicate: bool) {
+        let Some(Probe { end, again }) = self.probe else { return };
+        if ack.lt(end) && !duplicate {
+            return;
+        }
+        self.probe = None;
+        if again && !duplicate && self.repair == Repair::No {
+            let control = self.control.get_mut();
+            control.lost(now, self.peak);
+            control.recovered();
+        }
+    }
+
+    /// Finds losses, and says how much may be sent.
+    fn repair(
+        &mut self,
+        now: Instant,
+        flight: u32,
+        delivered: &Delivered,
+        advances: bool,
+        profile: Profile,
+    ) {
+        if let Repair::Fast(point) | Repair::Slow(point) = self.repair
+            && self.una.ge(point)
+        {
+            if matches!(self.repair, Repair::Fast(_)) {
+                self.control.get_mut().recovered();
+                self.sent.recovered();
+            }
+            self.repair = Repair::No;
+        }
+        let lost = self.find_losses(now, flight);
+        let mss = self.mss(profile);
+        if let Repair::Fast(_) = self.repair {
+            self.reduce(delivered.bytes, lost == 0 && advances, mss);
+            return;
+        }
+        let round = self.una.gt(self.round_end);
+        if round {
+            self.round_end = self.nxt;
+        }
+        let control = self.control.get_mut();
+        // In slow start a window that is used by half will be too small in a round trip.
+        let used = if control.window() < control.threshold() {
+            2 * self.peak
+        } else {
+            self.peak + 3 * mss
+        };
+        control.acked(&Acked {
+            now,
+            bytes: delivered.bytes,
+            rtt: delivered.rtt,
+            smooth_rtt: self.rtt.smooth().unwrap_or_default(),
+            limited: used >= control.window(),
+            round,
+        });
+    }
+
+    /// Marks losses and begins to repair them; how many bytes there are of them.
+    pub(super) fn find_losses(&mut self, now: Instant, flight: u32) -> u32 {
+        let (Some(min), Some(smooth)) = (self.rtt.min(), self.rtt.smooth()) else { return 0 };
+        let recovering = self.repair != Repair::No;
+        let (lost, again_at) = self.sent.detect(now, min, smooth, recovering);
+        self.reorder_at = again_at;
+        if lost > 0 && !recovering {
+            self.repair = Repair::Fast(self.nxt);
+            self.control.get_mut().lost(now, flight);
+            self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };
+            self.probe = None;
+        }
+        lost
+    }
+
+    /// RFC 6937: what may be sent for what has arrived.
+    fn reduce(&mut self, delivered: u32, safe: bool, mss: u32) {
+        let flight = self.sent.flight();
+        let threshold = self.control.get().threshold();
+        let reduction = &mut self.reduction;
+        reduction.delivered = reduction.delivered.saturating_add(delivered);
+        let allowance = if flight > threshold {
+            let share = u64::from(reduction.delivered) * u64::from(threshold);
+            let due = share.div_ceil(u64::from(reduction.flight)) as u32;
+            due.saturating_sub(reduction.sent)
+        } else {
+            let bound = reduction.delivered.saturating_sub(reduction.sent).max(delivered);
+            (threshold - flight).min(bound + if safe { mss } else { 0 })
+        };
+        // The first retransmission goes out at once.
+        reduction.allowance = if reduction.sent == 0 { allowance.max(mss) } else { allowance };
+    }
+}
+
+/// The smallest scale with which the window field can say `capacity`.
+fn shift_for(capacity: usize) -> u8 {
+    (0..MAX_SHIFT).find(|shift| capacity >> shift <= usize::from(u16::MAX)).unwrap_or(MAX_SHIFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shifts_say_any_window() {
+        for (capacity, shift) in [(1, 0), (65_535, 0), (65_536, 1), (1 << 20, 5), (1 << 30, 14)] {
+            assert_eq!(shift_for(capacity), shift, "{capacity}");
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! Segments that leave, and the timers that make them (RFC 9293, section 3.8).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber, TcpTimestampRepr,
+};
+
+use super::SegmentSink;
+use super::assembler::SACK_BLOCKS;
+use super::conn::{Ack, Probe, Repair, State, TcpConn};
+use super::engine::{Profile, TcpEvent};
+use super::seq::Seq;
+use crate::limits::{TCP_KEEPALIVE, TCP_KEEPALIVE_REPEAT, TCP_USER_TIMEOUT};
+use crate::time::Instant;
+
+const TCP_HEADER: usize = 20;
+/// With padding (RFC 7323, appendix A).
+const TIMESTAMP_OPTION: usize = 12;
+const HOP_LIMIT: u8 = 64;
+/// A probe for losses does not come sooner: timers are no finer, and other sides are not faster.
+const PROBE_MIN: Duration = Duration::from_millis(2);
+/// How long the other side may hold back an acknowledgement of a single segment (RFC 8985, section
+/// 7.2).
+const PEER_ACK_DELAY: Duration = Duration::from_millis(200);
+const PERSIST_MAX: Duration = Duration::from_secs(60);
+
+/// What the next segment is.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    seq: Seq,
+    control: TcpControl,
+    /// Payload, by its distance from the oldest byte in the send ring.
+    offset: usize,
+    len: usize,
+}
+
+impl Next {
+    fn bare(seq: Seq) -> Self {
+        Self { seq, control: TcpControl::None, offset: 0, len: 0 }
+    }
+}
+
+fn ip_header(local: SocketAddr) -> usize {
+    if local.is_ipv4() { 20 } else { 40 }
+}
+
+impl TcpConn {
+    /// Payload of a full segment, bytes. Selective acknowledgements take more off it.
+    pub(super) fn mss(&self, profile: Profile) -> u32 {
+        let path = profile.mtu.saturating_sub(ip_header(self.local) + TCP_HEADER) as u32;
+        let options = if self.timestamps.is_some() { TIMESTAMP_OPTION as u32 } else { 0 };
+        path.min(self.remote_mss).saturating_sub(options).max(1)
+    }
+
+    /// Sends until nothing is due, the sink is full or `budget` segments are out.
+    pub(super) fn send_segments(
+        &mut self,
+        now: Instant,
+        profile: Profile,
+        budget: usize,
+        sink: &mut impl SegmentSink,
+    ) -> (TcpEvent, bool) {
+        if self.state == State::Closed {
+            return (TcpEvent::None, self.say_reset(now, profile, sink));
+        }
+        if self.expired(now) {
+            self.abort();
+            self.say_reset(now, profile, sink);
+            return (TcpEvent::TimedOut, self.reset);
+        }
+        self.run_timers(now);
+        let mut more = true;
+        for _ in 0..budget {
+            if !sink.ready() {
+                break;
+            }
+            if let Some(ack) = self.reset_at.take() {
+                let next = Next { control: TcpControl::Rst, ..Next::bare(ack) };
+                self.emit(now, profile, next, false, sink);
+                continue;
+            }
+            let next = match self.state {
+                State::TimeWait => None,
+                _ => self.next(now, profile),
+            };
+            let Some(next) = next.or_else(|| self.bare()) else {
+                more = false;
+                break;
+            };
+            self.emit(now, profile, next, true, sink);
+        }
+        self.peak = self.sent.flight();
+        (TcpEvent::None, more)
+    }
+
+    fn say_reset(&mut self, now: Instant, profile: Profile, sink: &mut impl SegmentSink) -> bool {
+        let at = self.reset_at.take();
+        if !self.reset && at.is_none() {
+            return false;
+        }
+        if !sink.ready() {
+            self.reset_at = at;
+            return true;
+        }
+        let (seq, ack) = (at.unwrap_or(self.nxt), at.is_none());
+        let next = Next { control: TcpControl::Rst, ..Next::bare(seq) };
+        self.emit(now, profile, next, ack, sink);
+        self.reset = false;
+        false
+    }
+
+    // --- timers ---------------------------------------------------------------------------------
+
+    /// The other side does not answer any more.
+    fn expired(&self, now: Instant) -> bool {
+        let silent = now.since(self.heard) >= TCP_USER_TIMEOUT;
+        let asked = self.persists > 0 || self.alive_at.since(self.heard) > Duration::ZERO;
+        let stuck = !self.sent.is_empty() && now.since(self.progress) >= TCP_USER_TIMEOUT;
+        stuck || (silent && asked)
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        if self.reorder_at.is_some_and(|at| at <= now) {
+            let flight = self.sent.flight();
+            self.find_losses(now, flight);
+        }
+        if self.rto_at().is_some_and(|at| at <= now) {
+            self.time_out(now);
+        }
+        if self.persist_at.is_some_and(|at| at <= now) {
+            self.persists += 1;
+            self.poke = true;
+            let wait = self.rtt.rto() * 2u32.saturating_pow(self.persists.min(10));
+            self.persist_at = Some(now + wait.min(PERSIST_MAX));
+        }
+        if self.keepalive_at().is_some_and(|at| at <= now) {
+            self.alive_at = now;
+            self.poke = true;
+        }
+        if let Ack::By(at) = self.ack
+            && at <= now
+        {
+            self.ack = Ack::Now;
+        }
+    }
+
+    /// RFC 6298, section 5.
+    fn time_out(&mut self, now: Instant) {
+        let flight = self.sent.flight() + self.sent.lost_bytes();
+        self.rtt.back_off();
+        self.rto_from = now;
+        self.probe = None;
+        self.reorder_at = None;
+        // One reduction, however often the same segment gets lost.
+        if self.timed_out_at.is_none() {
+            self.control.get_mut().timed_out(now, flight);
+            self.timed_out_at = Some(self.clock(now));
+        }
+        self.repair = Repair::Slow(self.nxt);
+        self.sent.lose_all();
+    }
+
+    fn rto_at(&self) -> Option<Instant> {
+        (!self.sent.is_empty()).then(|| self.rto_from + self.rtt.rto())
+    }
+
+    /// RFC 8985, section 7.2.
+    fn probe_at(&self) -> Option<Instant> {
+        let smooth = self.rtt.smooth()?;
+        let quiet = self.repair == Repair::No && self.probe.is_none() && !self.sent.any_sacked();
+        if !self.sack || !quiet || self.sent.is_empty() || self.una.le(self.iss) {
+            return None;
+        }
+        let single = self.sent.newest().is_some_and(|sent| sent.start.le(self.una));
+        let delay = if single { PEER_ACK_DELAY } else { Duration::ZERO };
+        let wait = (2 * smooth).max(PROBE_MIN) + delay;
+        // The time-out comes first then.
+        (wait < self.rtt.rto()).then(|| self.probe_from + wait)
+    }
+
+    fn keepalive_at(&self) -> Option<Instant> {
+        let idle = self.sent.is_empty()
+            && matches!(
+                self.state,
+                State::Established | State::CloseWait | State::FinWait1 | State::FinWait2
+            );
+        let next = if self.alive_at > self.heard {
+            self.alive_at + TCP_KEEPALIVE_REPEAT
+        } else {
+            self.heard + TCP_KEEPALIVE
+        };
+        idle.then_some(next)
+    }
+
+    /// When [`TcpConn::send_segments`] has something to do without anything arriving.
+    pub(super) fn due(&self, now: Instant, profile: Profile) -> Option<Instant> {
+        if self.state == State::Closed || self.state == State::TimeWait {
+            let owes = self.reset || self.reset_at.is_some() || self.ack != Ack::No;
+            return owes.then_some(now);
+        }
+        let ack = match self.ack {
+            Ack::No => None,
+            Ack::Now => Some(now),
+            Ack::By(at) => Some(at),
+        };
+        let stuck = (!self.sent.is_empty()).then(|| self.progress + TCP_USER_TIMEOUT);
+        let asked = self.persists > 0 || self.alive_at > self.heard;
+        let silent = asked.then(|| self.heard + TCP_USER_TIMEOUT);
+        let waiting = (self.nxt == self.iss || self.window_grew(profile)).then_some(now);
+        [
+            ack,
+            self.rto_at(),
+            self.probe_at(),
+            self.reorder_at,
+            self.persist_at,
+            self.keepalive_at(),
+            stuck,
+            silent,
+            waiting,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // --- what to send ---------------------------------------------------------------------------
+
+    /// Bytes that congestion control lets out now.
+    fn allowance(&self) -> u32 {
+        match self.repair {
+            Repair::Fast(_) => self.reduction.allowance,
+            _ => self.control.get().window().saturating_sub(self.sent.flight()),
+        }
+    }
+
+    fn next(&mut self, now: Instant, profile: Profile) -> Option<Next> {
+        if self.nxt == self.iss {
+            self.started(now);
+            self.sent.push(self.iss, self.iss + 1, now);
+            self.nxt += 1;
+            return Some(Next { control: TcpControl::Syn, ..Next::bare(self.iss) });
+        }
+        let mss = self.mss(profile).saturating_sub(self.sack_space());
+        let probing = self.probe_at().is_some_and(|at| at <= now);
+        if let Some((i, sent)) = self.sent.first_lost() {
+            let piece = self.piece(sent.start, sent.end, mss);
+            if self.allowance() >= piece.1 || self.sent.flight() == 0 {
+                return Some(self.again(now, i, sent.start, piece));
+            }
+            return None;
+        }
+        if let Some(next) = self.fresh(now, mss, probing) {
+            return Some(next);
+        }
+        if !probing {
+            return None;
+        }
+        let (i, sent) = self.sent.last()?;
+        self.probe = Some(Probe { end: self.nxt, again: true });
+        self.rto_from = now;
+        let piece = self.piece(sent.start, sent.end, mss);
+        Some(self.again(now, i, sent.start, piece))
+    }
+
+    /// What of [start, end) one segment can carry: its control bits and how many numbers.
+    fn piece(&self, start: Seq, end: Seq, mss: u32) -> (TcpControl, u32) {
+        if start == self.iss {
+            return (TcpControl::Syn, 1);
+        }
+        let len = end.since(start);
+        let fin = self.fin.is_some_and(|fin| end.gt(fin));
+        let data = len - u32::from(fin);
+        match data <= mss {
+            true if fin => (TcpControl::Fin, len),
+            true => (TcpControl::Psh, len),
+            false => (TcpControl::None, mss),
+        }
+    }
+
+    fn again(&mut self, now: Instant, i: usize, start: Seq, piece: (TcpControl, u32)) -> Next {
+        let (control, len) = piece;
+        self.sent.resent(i, len, now);
+        if let Repair::Fast(_) = self.repair {
+            self.reduction.sent += len;
+            self.reduction.allowance = self.reduction.allowance.saturating_sub(len);
+        }
+        if start == self.una {
+            self.rto_from = now;
+        }
+        let numbered = u32::from(control == TcpControl::Fin || control == TcpControl::Syn);
+        Next {
+            seq: start,
+            control,
+            offset: start.since(self.base()) as usize,
+            len: (len - numbered) as usize,
+        }
+    }
+
+    /// Bytes or a FIN that were not sent yet.
+    fn fresh(&mut self, now: Instant, mss: u32, probing: bool) -> Option<Next> {
+        let carries = matches!(
+            self.state,
+            State::Established
+                | State::CloseWait
+                | State::FinWait1
+                | State::Closing
+                | State::LastAck
+        );
+        if !carries || self.una.le(self.iss) || self.fin.is_some_and(|fin| self.nxt.gt(fin)) {
+            return None;
+        }
+        let offset = self.nxt.since(self.base());
+        let unsent = (self.tx.len() as u32).saturating_sub(offset);
+        let fin_next = self.fin.is_some();
+        if unsent == 0 && !fin_next {
+            return None;
+        }
+        let usable = (self.una + self.window).since(self.nxt);
+        let len = unsent.min(mss).min(usable);
+        if unsent > 0 && len < unsent && len < mss {
+            // The receiver's window is what holds us back. Against silly small segments (RFC 9293,
+            // section 3.8.6.2.1); with nothing on its way, it has to be asked at times.
+            let idle = self.sent.is_empty();
+            let overdue = self.poke && idle && len > 0;
+            let silly = len == 0 || 2 * len < self.max_window.min(2 * mss);
+            if silly && !overdue {
+                if idle && self.persist_at.is_none() {
+                    self.persist_at = Some(now + self.rtt.rto());
+                }
+                return None;
+            }
+            self.poke &= !overdue;
+        }
+        let fin = fin_next && len == unsent;
+        let numbers = len + u32::from(fin);
+        let flight = self.sent.flight();
+        if self.allowance() < len && flight > 0 && !probing {
+            return None;
+        }
+        if self.sent.is_empty() {
+            self.started(now);
+        }
+        if let Repair::Fast(_) = self.repair {
+            self.reduction.sent += numbers;
+            self.reduction.allowance = self.reduction.allowance.saturating_sub(numbers);
+        }
+        if probing {
+            self.rto_from = now;
+            self.probe = Some(Probe { end: self.nxt + numbers, again: false });
+        }
+        let seq = self.nxt;
+        self.sent.push(seq, seq + numbers, now);
+        self.nxt += numbers;
+        (self.probe_from, self.persist_at, self.persists) = (now, None, 0);
+        let control = match (fin, len == unsent) {
+            (true, _) => TcpControl::Fin,
+            (false, true) => TcpControl::Psh,
+            (false, false) => TcpControl::None,
+        };
+        Some(Next { seq, control, offset: offset as usize, len: len as usize })
+    }
+
+    /// Something is on its way again.
+    fn started(&mut self, now: Instant) {
+        (self.rto_from, self.progress, self.probe_from) = (now, now, now);
+    }
+
+    /// A segment without payload: an acknowledgement, or one that makes the other side answer.
+    fn bare(&mut self) -> Option<Next> {
+        if std::mem::take(&mut self.poke) {
+            // Old by one, so that it has to be acknowledged.
+            return Some(Next::bare(self.una - 1));
+        }
+        let synchronized = !matches!(self.state, State::SynSent | State::SynReceived);
+        (synchronized && self.ack == Ack::Now).then(|| Next::bare(self.nxt))
+    }
+
+    // --- receive window -------------------------------------------------------------------------
+
+    /// The right edge that the next segment can show.
+    fn wanted_edge(&self) -> Seq {
+        let room = (self.rx.room() >> self.recv_shift).min(usize::from(u16::MAX));
+        self.edge.max(self.rcv_nxt + ((room as u32) << self.recv_shift))
+    }
+
+    /// By enough to tell the other side without being asked: doubled, and by a segment at least.
+    fn window_grew(&self, profile: Profile) -> bool {
+        if self.fin_received
+            || !matches!(self.state, State::Established | State::FinWait1 | State::FinWait2)
+        {
+            return false;
+        }
+        let known = self.edge.since(self.rcv_nxt);
+        let grown = self.wanted_edge().since(self.edge);
+        grown >= known && grown >= self.mss(profile).min(self.rx.capacity() as u32 / 2)
+    }
+
+    pub(super) fn update_window(&mut self, profile: Profile) {
+        if self.window_grew(profile) {
+            self.ack = Ack::Now;
+        }
+    }
+
+    // --- the wire -------------------------------------------------------------------------------
+
+    fn clock(&self, now: Instant) -> u32 {
+        let offset = self.timestamps.map_or(0, |timestamps| timestamps.offset);
+        (now.as_millis() as u32).wrapping_add(offset)
+    }
+
+    fn sack_space(&self) -> u32 {
+        let blocks = self.assembler.reports() as u32;
+        if self.sack && blocks > 0 { (2 + 8 * blocks).next_multiple_of(4) } else { 0 }
+    }
+
+    fn emit(
+        &mut self,
+        now: Instant,
+        profile: Profile,
+        next: Next,
+        acknowledges: bool,
+        sink: &mut impl SegmentSink,
+    ) {
+        let syn = next.control == TcpControl::Syn;
+        let acknowledges = acknowledges && self.state != State::SynSent;
+        let offered = syn && self.state == State::SynSent;
+        let mut window = 0;
+        let mut sack_ranges = [None; SACK_BLOCKS];
+        if acknowledges {
+            let edge = self.wanted_edge();
+            window = (edge.since(self.rcv_nxt) >> self.recv_shift).min(u32::from(u16::MAX)) as u16;
+            // Of a SYN the window is not scaled.
+            self.edge = if syn { self.rcv_nxt + u32::from(window) } else { edge };
+            if self.sack && !syn {
+                sack_ranges = self.assembler.report().map(|b| b.map(|(a, z)| (a.0, z.0)));
+            }
+            self.ack = Ack::No;
+            self.last_ack = self.rcv_nxt;
+        }
+        if syn {
+            window = self.rx.room().min(usize::from(u16::MAX)) as u16;
+            if acknowledges {
+                self.edge = self.rcv_nxt + u32::from(window);
+            }
+        }
+        let header = ip_header(self.local);
+        let tsval = match offered {
+            true => (now.as_millis() as u32).wrapping_add(self.iss.0.rotate_left(16)),
+            false => self.clock(now),
+        };
+        let recent = self.timestamps.map_or(0, |timestamps| timestamps.recent);
+        let stamped = offered || self.timestamps.is_some();
+        let scaled = offered || self.recv_shift > 0 || self.send_shift > 0;
+        let largest = profile.mtu.saturating_sub(header + TCP_HEADER).min(usize::from(u16::MAX));
+        let repr = TcpRepr {
+            src_port: self.local.port(),
+            dst_port: self.remote.port(),
+            control: next.control,
+            seq_number: TcpSeqNumber(next.seq.0 as i32),
+            ack_number: acknowledges.then_some(TcpSeqNumber(self.rcv_nxt.0 as i32)),
+            window_len: window,
+            window_scale: (syn && scaled).then_some(self.recv_shift),
+            max_seg_size: syn.then_some(largest as u16),
+            sack_permitted: syn && (offered || self.sack),
+            sack_ranges,
+            timestamp: stamped.then(|| TcpTimestampRepr::new(tsval, recent)),
+            payload: &[],
+        };
+        let tcp_header = repr.header_len();
+        let (local, remote, tx) = (self.local, self.remote, &self.tx);
+        sink.segment(header + tcp_header + next.len, |bytes| {
+            let (ip, tcp) = bytes.split_at_mut(header);
+            tx.read_at(next.offset, &mut tcp[tcp_header..]);
+            let ends = write_ip(ip, (local.ip(), remote.ip()), tcp.len(), profile);
+            let none = ChecksumCapabilities::ignored();
+            let mut packet = TcpPacket::new_unchecked(tcp);
+            repr.emit(&mut packet, &ends.0, &ends.1, &none);
+            if !profile.checksum_offload {
+                packet.fill_checksum(&ends.0, &ends.1);
+            }
+        });
+    }
+}
+
+fn write_ip(
+    header: &mut [u8],
+    (local, remote): (IpAddr, IpAddr),
+    payload_len: usize,
+    profile: Profile,
+) -> (IpAddress, IpAddress) {
+    match (local, remote) {
+        (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
+            let (next_header, hop_limit) = (IpProtocol::Tcp, HOP_LIMIT);
+            let repr = Ipv4Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
+            let checksum = match profile.checksum_offload {
+                true => ChecksumCapabilities::ignored(),
+                false => ChecksumCapabilities::default(),
+            };
+            repr.emit(&mut Ipv4Packet::new_unchecked(header), &checksum);
+        }
+        (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
+            let (next_header, hop_limit) = (IpProtocol::Tcp, HOP_LIMIT);
+            let repr = Ipv6Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
+            repr.emit(&mut Ipv6Packet::new_unchecked(header));
+        }
+        // The engine connects no mixed pair.
+        _ => {}
+    }
+    (local.into(), remote.into())
+}

@@ -1,0 +1,448 @@
+//! What has been sent and not acknowledged: when, how often, and what became of it. Losses are
+//! found by time (RACK, RFC 8985), on what selective acknowledgements say (RFC 2018).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::assembler::Block;
+use super::seq::Seq;
+use crate::time::Instant;
+
+/// Selectively acknowledged segments after which reordering is no excuse any more, as long as none
+/// was ever seen (RFC 8985, section 6.2).
+const DUPLICATE_THRESHOLD: usize = 3;
+/// Rounds for which a wider reordering window lasts (RFC 8985, section 6.2).
+const WIDER_FOR: u32 = 16;
+const WIDEST: u32 = 64;
+
+/// A segment, as it was last sent. SYN and FIN take a number each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub start: Seq,
+    pub end: Seq,
+    at: Instant,
+    /// Sent more than once.
+    again: bool,
+    sacked: bool,
+    /// Thought to be lost, and not sent again since.
+    lost: bool,
+}
+
+impl Sent {
+    fn len(&self) -> u32 {
+        self.end.since(self.start)
+    }
+}
+
+/// What acknowledgements brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Delivered {
+    /// Bytes that were not known to have arrived.
+    pub bytes: u32,
+    /// Round trip of the segment that was sent last, if all is sure about it.
+    pub rtt: Option<Duration>,
+    /// Send time of the segment of `rtt`'s kind, for any of them.
+    latest: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rack {
+    /// The segment that was sent last of those that have arrived.
+    at: Instant,
+    end: Seq,
+    rtt: Duration,
+    /// Something has arrived.
+    valid: bool,
+    /// Highest sequence number that has arrived.
+    highest: Option<Seq>,
+    reordering: bool,
+    /// Quarters of the smallest round-trip time that reordering may take.
+    quarters: u32,
+    /// Rounds until that is one again.
+    wider_for: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Scoreboard {
+    /// Without gaps, from the oldest byte that is not acknowledged on.
+    sent: VecDeque<Sent>,
+    sacked_bytes: u32,
+    sacked_segments: usize,
+    lost_bytes: u32,
+    rack: Rack,
+}
+
+impl Scoreboard {
+    pub fn clear(&mut self) {
+        self.sent.clear();
+        (self.sacked_bytes, self.sacked_segments, self.lost_bytes) = (0, 0, 0);
+        self.rack = Rack::default();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// Bytes thought to be on their way (RFC 6675's pipe).
+    pub fn flight(&self) -> u32 {
+        let (Some(first), Some(last)) = (self.sent.front(), self.sent.back()) else { return 0 };
+        last.end.since(first.start).saturating_sub(self.sacked_bytes + self.lost_bytes)
+    }
+
+    pub fn lost_bytes(&self) -> u32 {
+        self.lost_bytes
+    }
+
+    pub fn any_sacked(&self) -> bool {
+        self.sacked_segments > 0
+    }
+
+    pub fn newest(&self) -> Option<Sent> {
+        self.sent.back().copied()
+    }
+
+    /// A segment was sent for the first time.
+    pub fn push(&mut self, start: Seq, end: Seq, at: Instant) {
+        let (again, sacked, lost) = (false, false, false);
+        self.sent.push_back(Sent { start, end, at, again, sacked, lost });
+    }
+
+    /// Everything before `una` has arrived.
+    pub fn acknowledge(&mut self, una: Seq, now: Instant, delivered: &mut Delivered) {
+        while let Some(first) = self.sent.front().copied() {
+            if first.end.gt(una) {
+                if first.start.lt(una) {
+                    let part = una.since(first.start);
+                    self.forget(&first, part);
+                    if !first.sacked {
+                        delivered.bytes += part;
+                    }
+                    if let Some(first) = self.sent.front_mut() {
+                        first.start = una;
+                    }
+                }
+                return;
+            }
+            self.sent.pop_front();
+            self.forget(&first, first.len());
+            if first.sacked {
+                self.sacked_segments -= 1;
+            } else {
+                self.arrived(&first, now, delivered);
+            }
+        }
+    }
+
+    fn forget(&mut self, sent: &Sent, bytes: u32) {
+        if sent.sacked {
+            self.sacked_bytes -= bytes;
+        }
+        if sent.lost {
+            self.lost_bytes -= bytes;
+        }
+    }
+
+    /// A block that has arrived ahead of others. Blocks that name what was never sent are no harm.
+    pub fn sack(&mut self, (start, end): Block, now: Instant, delivered: &mut Delivered) {
+        let mut i = self.sent.partition_point(|sent| sent.end.le(start));
+        while let Some(sent) = self.sent.get(i).copied().filter(|sent| sent.start.lt(end)) {
+            if !sent.sacked {
+                if sent.start.lt(start) || sent.end.gt(end) {
+                    // Sent in one piece and received in several: by other segment sizes.
+                    i = self.split(i, sent.start.max(start), sent.end.min(end));
+                }
+                let sent = self.sent[i];
+                self.forget(&sent, sent.len());
+                self.sent[i].sacked = true;
+                self.sent[i].lost = false;
+                self.sacked_bytes += sent.len();
+                self.sacked_segments += 1;
+                self.arrived(&sent, now, delivered);
+            }
+            i += 1;
+        }
+    }
+
+    /// Cuts [start, end) out of a segment; its place.
+    fn split(&mut self, mut i: usize, start: Seq, end: Seq) -> usize {
+        let whole = self.sent[i];
+        if whole.start.lt(start) {
+            self.sent[i].end = start;
+            i += 1;
+            self.sent.insert(i, Sent { start, ..whole });
+        }
+        if whole.end.gt(end) {
+            self.sent[i].end = end;
+            self.sent.insert(i + 1, Sent { start: end, ..whole });
+        }
+        i
+    }
+
+    /// RFC 8985, section 6.2, steps 1 to 3.
+    fn arrived(&mut self, sent: &Sent, now: Instant, delivered: &mut Delivered) {
+        delivered.bytes += sent.len();
+        let rtt = now.since(sent.at);
+        if !sent.again && delivered.latest.is_none_or(|at| at <= sent.at) {
+            delivered.latest = Some(sent.at);
+            delivered.rtt = Some(rtt);
+        }
+        let rack = &mut self.rack;
+        if rack.highest.is_some_and(|highest| sent.end.lt(highest)) {
+            rack.reordering |= !sent.again;
+        } else {
+            rack.highest = Some(sent.end);
+        }
+        // The acknowledgement of something sent again may be for the first time it was sent.
+        if sent.again && rack.valid && rtt < rack.rtt / 2 {
+            return;
+        }
+        if !rack.valid || rack.is_before(sent) {
+            (rack.at, rack.end, rack.rtt, rack.valid) = (sent.at, sent.end, rtt, true);
+        }
+    }
+
+    /// A duplicate was reported (RFC 2883): a segment was not lost but late, so the reordering
+    /// window was too short.
+    pub fn duplicate_reported(&mut self) {
+        self.rack.quarters = (self.rack.quarters + 1).min(WIDEST);
+        self.rack.wider_for = WIDER_FOR;
+    }
+
+    /// A recovery has ended.
+    pub fn recovered(&mut self) {
+        self.rack.wider_for = self.rack.wider_for.saturating_sub(1);
+        if self.rack.wider_for == 0 {
+            self.rack.quarters = 0;
+        }
+    }
+
+    /// Marks what is lost (RFC 8985, section 6.2, step 5). Returns how many bytes, and when to look
+    /// again if nothing arrives until then.
+    pub fn detect(
+        &mut self,
+        now: Instant,
+        min_rtt: Duration,
+        smooth_rtt: Duration,
+        recovering: bool,
+    ) -> (u32, Option<Instant>) {
+        let rack = self.rack;
+        if !rack.valid {
+            return (0, None);
+        }
+        let patience =
+            if !rack.reordering && (recovering || self.sacked_segments >= DUPLICATE_THRESHOLD) {
+                Duration::ZERO
+            } else {
+                (min_rtt / 4 * (rack.quarters + 1)).min(smooth_rtt)
+            };
+        let (mut lost, mut again_at) = (0, None);
+        for sent in &mut self.sent {
+            if sent.sacked || sent.lost {
+                continue;
+            }
+            if !rack.is_after(sent) {
+                if !sent.again {
+                    // All behind it were sent later still.
+                    break;
+                }
+                continue;
+            }
+            let at = sent.at + rack.rtt + patience;
+            if at <= now {
+                sent.lost = true;
+                lost += sent.len();
+            } else {
+                again_at = again_at.max(Some(at));
+            }
+        }
+        self.lost_bytes += lost;
+        (lost, again_at)
+    }
+
+    /// After a time-out: everything that is not known to have arrived.
+    pub fn lose_all(&mut self) {
+        self.lose_longer(0);
+    }
+
+    /// Segments of more bytes than that.
+    pub fn lose_longer(&mut self, bytes: u32) {
+        for sent in &mut self.sent {
+            if !sent.sacked && !sent.lost && sent.len() > bytes {
+                sent.lost = true;
+                self.lost_bytes += sent.len();
+            }
+        }
+    }
+
+    /// Nothing is lost after all.
+    pub fn find_all(&mut self) {
+        for sent in &mut self.sent {
+            sent.lost = false;
+        }
+        self.lost_bytes = 0;
+    }
+
+    /// The oldest segment that is lost.
+    pub fn first_lost(&self) -> Option<(usize, Sent)> {
+        if self.lost_bytes == 0 {
+            return None;
+        }
+        self.sent.iter().copied().enumerate().find(|(_, sent)| sent.lost)
+    }
+
+    /// The newest segment, for a probe.
+    pub fn last(&self) -> Option<(usize, Sent)> {
+        self.sent.back().map(|sent| (self.sent.len() - 1, *sent))
+    }
+
+    /// The first `len` bytes of segment `i` are sent again.
+    pub fn resent(&mut self, i: usize, len: u32, at: Instant) {
+        let Some(sent) = self.sent.get(i).copied() else { return };
+        if len < sent.len() {
+            self.split(i, sent.start, sent.start + len);
+        }
+        let sent = &mut self.sent[i];
+        if sent.lost {
+            self.lost_bytes -= sent.len();
+        }
+        (sent.lost, sent.again, sent.at) = (false, true, at);
+    }
+}
+
+impl Rack {
+    /// Sent before the one that has arrived, by time and then by number.
+    fn is_after(&self, sent: &Sent) -> bool {
+        sent.at < self.at || (sent.at == self.at && sent.end.lt(self.end))
+    }
+
+    fn is_before(&self, sent: &Sent) -> bool {
+        sent.at > self.at || (sent.at == self.at && sent.end.gt(self.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const RTT: Duration = Duration::from_millis(20);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(1_000 + ms)
+    }
+
+    /// Segments of 10 bytes, a millisecond apart.
+    fn sent(count: u32) -> Scoreboard {
+        let mut board = Scoreboard::default();
+        for n in 0..count {
+            board.push(Seq(n * 10), Seq(n * 10 + 10), at(u64::from(n)));
+        }
+        board
+    }
+
+    #[test]
+    fn acknowledgements_give_round_trips_of_what_was_sent_last() {
+        let mut board = sent(4);
+        let mut delivered = Delivered::default();
+        board.acknowledge(Seq(25), at(20), &mut delivered);
+        assert_eq!((delivered.bytes, delivered.rtt), (25, Some(19 * MS)));
+        assert_eq!(board.flight(), 15);
+        board.acknowledge(Seq(40), at(30), &mut delivered);
+        assert!(board.is_empty() && board.flight() == 0 && delivered.bytes == 40);
+    }
+
+    #[test]
+    fn three_segments_behind_a_gap_mean_a_loss() {
+        let mut board = sent(6);
+        let mut delivered = Delivered::default();
+        board.sack((Seq(10), Seq(30)), at(22), &mut delivered);
+        assert_eq!(board.detect(at(22), RTT, RTT, false), (0, Some(at(0) + 20 * MS + RTT / 4)));
+        board.sack((Seq(10), Seq(40)), at(23), &mut delivered);
+        assert_eq!(board.detect(at(23), RTT, RTT, false), (10, None));
+        assert_eq!((board.flight(), board.lost_bytes()), (20, 10));
+        let (i, first) = board.first_lost().unwrap();
+        assert_eq!((i, first.start, first.end), (0, Seq(0), Seq(10)));
+        board.resent(i, 4, at(23));
+        assert_eq!((board.flight(), board.lost_bytes()), (24, 6));
+        board.resent(1, 6, at(23));
+        assert_eq!((board.flight(), board.first_lost().is_none()), (30, true));
+    }
+
+    #[test]
+    fn a_late_segment_widens_the_window() {
+        let mut board = sent(8);
+        let mut delivered = Delivered::default();
+        board.sack((Seq(10), Seq(20)), at(21), &mut delivered);
+        board.acknowledge(Seq(20), at(22), &mut delivered);
+        board.sack((Seq(30), Seq(70)), at(26), &mut delivered);
+        // Sent at 2, the newest that has arrived was sent at 6 and took 20.
+        assert_eq!(board.detect(at(26), RTT, RTT, false), (0, Some(at(27))));
+        assert_eq!(board.detect(at(27), RTT, RTT, false), (10, None));
+        board.duplicate_reported();
+        board.find_all();
+        assert_eq!(board.detect(at(27), RTT, RTT, false), (0, Some(at(32))));
+    }
+
+    #[test]
+    fn a_lost_retransmission_is_noticed() {
+        let mut board = sent(5);
+        let mut delivered = Delivered::default();
+        board.sack((Seq(10), Seq(40)), at(23), &mut delivered);
+        assert_eq!(board.detect(at(23), RTT, RTT, false).0, 10);
+        board.resent(0, 10, at(23));
+        board.push(Seq(50), Seq(60), at(24));
+        board.sack((Seq(50), Seq(60)), at(44), &mut delivered);
+        assert_eq!(board.detect(at(44), RTT, RTT, true).0, 20);
+    }
+
+    proptest! {
+        /// The sums are those of the segments, whatever an opponent acknowledges.
+        #[test]
+        fn sums_stay_right(
+            steps in proptest::collection::vec((0u8..6, 0u32..700, 1u32..100), 1..120),
+        ) {
+            let base = Seq(u32::MAX - 300);
+            let mut board = Scoreboard::default();
+            let (mut una, mut next, mut now) = (base, base, at(0));
+            for (what, n, len) in steps {
+                now += MS;
+                let mut delivered = Delivered::default();
+                match what {
+                    0 | 1 => {
+                        board.push(next, next + len, now);
+                        next += len;
+                    }
+                    2 => {
+                        let to = una + n.min(next.since(una));
+                        board.acknowledge(to, now, &mut delivered);
+                        una = to;
+                    }
+                    3 => board.sack((base + n, base + n + len), now, &mut delivered),
+                    4 => {
+                        board.detect(now, RTT, RTT, n % 2 == 0);
+                    }
+                    _ => match board.first_lost() {
+                        Some((i, sent)) => board.resent(i, len.min(sent.len()), now),
+                        None => board.lose_all(),
+                    },
+                }
+                let sum = |f: fn(&Sent) -> bool| -> u32 {
+                    board.sent.iter().filter(|s| f(s)).map(Sent::len).sum()
+                };
+                prop_assert_eq!(board.lost_bytes, sum(|s| s.lost));
+                prop_assert_eq!(board.sacked_bytes, sum(|s| s.sacked));
+                prop_assert_eq!(board.sacked_segments, board.sent.iter().filter(|s| s.sacked).count());
+                prop_assert_eq!(board.flight(), sum(|s| !s.sacked && !s.lost));
+                prop_assert!(board.sent.iter().all(|s| s.start.lt(s.end) && !(s.lost && s.sacked)));
+                let mut expected = una;
+                for s in &board.sent {
+                    prop_assert_eq!(s.start, expected);
+                    expected = s.end;
+                }
+                prop_assert!(board.is_empty() || expected == next);
+            }
+        }
+    }
+}

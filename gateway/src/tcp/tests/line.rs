@@ -1,0 +1,253 @@
+//! Two engines joined by a line with a rate, a queue, losses and late segments, on a virtual clock.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// One direction.
+#[derive(Clone, Copy, Debug)]
+struct Line1 {
+    delay: Duration,
+    /// Added to the delay, uniformly up to this.
+    jitter: Duration,
+    /// Bits per second; 0 = without bound.
+    rate: u64,
+    /// How long a segment may have to wait for its turn.
+    queue: Duration,
+    loss: f64,
+    duplicate: f64,
+}
+
+impl Default for Line1 {
+    fn default() -> Self {
+        Self {
+            delay: MS,
+            jitter: Duration::ZERO,
+            rate: 0,
+            queue: Duration::from_secs(1),
+            loss: 0.0,
+            duplicate: 0.0,
+        }
+    }
+}
+
+type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
+
+struct World {
+    sides: [Side; 2],
+    line: Line1,
+    now: Instant,
+    free_at: [Instant; 2],
+    flights: BinaryHeap<Flight>,
+    number: u64,
+    random: StdRng,
+    /// Payload and headers, of both directions.
+    sent: u64,
+}
+
+impl World {
+    fn new(line: Line1, ring: usize, seed: u64) -> Self {
+        let (mut c, mut s) = (Side::new(1), Side::new(2));
+        c.conn = ConnPool::new(ring, ring, 1).take();
+        s.conn = ConnPool::new(ring, ring, 1).take();
+        let now = Instant::from_millis(10);
+        let (client, server) = addresses();
+        let profile = c.engine.profile(PROFILE);
+        assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
+        c.output(now);
+        let syn = c.line.segments.pop_front().unwrap();
+        let profile = s.engine.profile(PROFILE);
+        assert!(s.engine.accept(&mut s.conn, now, (server, client), profile, &syn));
+        let (flights, random) = (BinaryHeap::new(), StdRng::seed_from_u64(seed));
+        let (number, sent) = (0, 0);
+        Self { sides: [c, s], line, now, free_at: [now; 2], flights, number, random, sent }
+    }
+
+    /// Puts what a side has sent on the line.
+    fn carry(&mut self, from: usize) {
+        let Line1 { delay, jitter, rate, queue, loss, duplicate } = self.line;
+        while let Some(segment) = self.sides[from].line.segments.pop_front() {
+            self.sent += segment.len() as u64;
+            let begins = self.free_at[from].max(self.now);
+            if rate > 0 && begins - self.now > queue {
+                continue;
+            }
+            let bits = (segment.len() as u64 + 38) * 8;
+            let nanos = (bits * 1_000_000_000).checked_div(rate).unwrap_or(0);
+            self.free_at[from] = begins + Duration::from_nanos(nanos);
+            if self.random.random_bool(loss) {
+                continue;
+            }
+            let copies = if self.random.random_bool(duplicate) { 2 } else { 1 };
+            for _ in 0..copies {
+                let late = self.random.random_range(0..=jitter.as_nanos() as u64);
+                let at = self.free_at[from] + delay + Duration::from_nanos(late);
+                self.number += 1;
+                self.flights.push(Reverse((at, self.number, 1 - from, segment.clone())));
+            }
+        }
+    }
+
+    /// Lets both sides act, and goes on to when something happens next.
+    fn step(&mut self) {
+        while self.flights.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
+            let Some(Reverse((_, _, to, segment))) = self.flights.pop() else { break };
+            self.sides[to].input(self.now, &segment);
+        }
+        let mut next = None;
+        for n in 0..2 {
+            self.sides[n].output(self.now);
+            self.carry(n);
+            let side = &self.sides[n];
+            next = [next, side.engine.deadline(&side.conn, self.now)].into_iter().flatten().min();
+        }
+        let arrival = self.flights.peek().map(|Reverse((at, ..))| *at);
+        let next = [next, arrival].into_iter().flatten().min().unwrap_or(self.now + 100 * MS);
+        self.now = next.max(self.now + Duration::from_micros(1));
+    }
+}
+
+/// Byte `at` of what side `n` sends.
+fn byte(n: usize, at: u64) -> u8 {
+    ((at / 7).wrapping_mul(0x9e37_79b9) >> 11) as u8 ^ (n as u8) ^ at as u8
+}
+
+/// Payload that arrived within `seconds`, Mb/s.
+fn goodput(line: Line1, ring: usize, seconds: u64, seed: u64) -> f64 {
+    let mut world = World::new(line, ring, seed);
+    let end = world.now + Duration::from_secs(seconds);
+    let mut received = 0u64;
+    while world.now < end {
+        world.step();
+        world.sides[0].conn.send(|free| (free.len(), ()));
+        loop {
+            let n = world.sides[1].conn.recv(|run| (run.len(), run.len()));
+            if n == 0 {
+                break;
+            }
+            received += n as u64;
+        }
+    }
+    received as f64 * 8.0 / 1e6 / seconds as f64
+}
+
+fn long(rtt: u64, loss: f64) -> Line1 {
+    let delay = Duration::from_millis(rtt) / 2;
+    Line1 { delay, rate: 400_000_000, queue: 50 * MS, loss, ..Line1::default() }
+}
+
+#[test]
+fn a_clean_line_is_filled() {
+    for (rtt, least) in [(1, 360.0), (5, 360.0), (50, 320.0), (150, 200.0)] {
+        let rate = goodput(long(rtt, 0.0), 16 << 20, 8, 1);
+        eprintln!("RTT {rtt} ms: {rate:.1} Mb/s");
+        assert!(rate >= least, "RTT {rtt} ms: {rate:.1} Mb/s");
+    }
+}
+
+/// Beside what CUBIC's response function (RFC 9438, section 5.1) says such a line carries.
+#[test]
+fn losses_cost_what_cubic_says() {
+    for (rtt, loss, least) in
+        [(1, 0.001, 150.0), (5, 0.001, 80.0), (5, 0.01, 15.0), (50, 0.001, 9.0), (50, 0.01, 2.0)]
+    {
+        let rate = goodput(long(rtt, loss), 16 << 20, 30, 2);
+        eprintln!("RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
+        assert!(rate >= least, "RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
+    }
+}
+
+#[test]
+fn reordering_is_no_loss() {
+    let line = Line1 { jitter: 3 * MS, ..long(20, 0.0) };
+    let rate = goodput(line, 16 << 20, 10, 3);
+    eprintln!("reordered: {rate:.1} Mb/s");
+    assert!(rate > 100.0, "{rate:.1} Mb/s");
+}
+
+/// Two applications with habits, until both directions have ended.
+fn exchange_all(line: Line1, ring: usize, seed: u64, totals: [u64; 2]) {
+    let mut world = World::new(line, ring, seed);
+    let (mut sent, mut received) = ([0u64; 2], [0u64; 2]);
+    let mut over = [false; 2];
+    let end = world.now + Duration::from_secs(3_000);
+    while !over.iter().all(|o| *o) {
+        assert!(
+            world.now < end,
+            "{totals:?} {sent:?} {received:?} {:?} {:?}",
+            world.sides[0].conn,
+            world.sides[1].conn
+        );
+        for n in 0..2 {
+            let most = world.random.random_range(0..=ring);
+            let conn = &mut world.sides[n].conn;
+            let mut count = 0;
+            conn.recv(|run| {
+                count = run.len().min(most);
+                for (i, b) in run[..count].iter().enumerate() {
+                    assert_eq!(*b, byte(1 - n, received[n] + i as u64), "seed {seed}");
+                }
+                (count, ())
+            });
+            received[n] += count as u64;
+            let left = (totals[n] - sent[n]).min(most as u64) as usize;
+            let mut count = 0;
+            conn.send(|free| {
+                count = free.len().min(left);
+                for (i, b) in free[..count].iter_mut().enumerate() {
+                    *b = byte(n, sent[n] + i as u64);
+                }
+                (count, ())
+            });
+            sent[n] += count as u64;
+            if sent[n] == totals[n] && conn.may_send() {
+                conn.close();
+            }
+            over[n] |= conn.recv_finished() && received[n] == totals[1 - n] && conn.is_over();
+        }
+        world.step();
+        for side in &world.sides {
+            assert!(!side.events.contains(&TcpEvent::Reset), "seed {seed}");
+            assert!(!side.events.contains(&TcpEvent::TimedOut), "seed {seed}");
+        }
+    }
+    let payload = totals[0] + totals[1];
+    let bound = 20_000 + payload * 3 + payload / 20 * (line.loss * 400.0) as u64;
+    assert!(world.sent < bound * 4, "{} bytes sent for {payload}", world.sent);
+}
+
+#[test]
+fn everything_arrives_over_a_bad_line() {
+    let line = Line1 { loss: 0.02, duplicate: 0.02, jitter: 3 * MS, ..Line1::default() };
+    for seed in 0..20 {
+        exchange_all(line, 40_000, seed, [300_000, 200_000]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn everything_arrives(
+        seed in any::<u64>(),
+        loss in 0.0..0.2f64,
+        duplicate in 0.0..0.1f64,
+        delay in 0u64..80,
+        jitter in 0u64..20,
+        rate in prop_oneof![Just(0u64), 1_000_000u64..100_000_000],
+        ring in 33_000usize..200_000,
+        a in 0u64..200_000,
+        b in 0u64..200_000,
+    ) {
+        let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
+        let line = Line1 { delay, jitter, rate, loss, duplicate, ..Line1::default() };
+        exchange_all(line, ring, seed, [a, b]);
+    }
+}
