@@ -52,6 +52,16 @@ pub(super) enum Repair {
     Slow(Seq),
 }
 
+/// Whether a repair was called for, which its first acknowledgement of something new tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Nothing was sent again yet.
+    Open,
+    /// Our clock when something was sent again.
+    Since(u32),
+    Judged,
+}
+
 /// When to acknowledge what was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ack {
@@ -120,8 +130,7 @@ pub struct TcpConn {
     pub(super) peak: u32,
     /// A round of acknowledgements ends here.
     pub(super) round_end: Seq,
-    /// Our clock at the last time-out, until the first acknowledgement behind it.
-    pub(super) timed_out_at: Option<u32>,
+    pub(super) doubt: Doubt,
     // --- receiving
     pub(super) rx: Ring,
     pub(super) irs: Seq,
@@ -209,7 +218,7 @@ impl TcpConn {
             probe: None,
             peak: 0,
             round_end: Seq(0),
-            timed_out_at: None,
+            doubt: Doubt::Judged,
             rx,
             irs: Seq(0),
             rcv_nxt: Seq(0),

@@ -8,7 +8,7 @@ use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, Tc
 
 use super::assembler::{Block, SACK_BLOCKS};
 use super::congestion::{Acked, Control};
-use super::conn::{Ack, Probe, Reduction, Repair, State, TcpConn, Timestamps};
+use super::conn::{Ack, Doubt, Probe, Reduction, Repair, State, TcpConn, Timestamps};
 use super::engine::{Profile, TcpEvent};
 use super::scoreboard::Delivered;
 use super::seq::Seq;
@@ -276,7 +276,10 @@ impl TcpConn {
         if !newer && now.since(ours.recent_at) <= TIMESTAMP_OLD {
             return false;
         }
-        if seq_of(segment).le(self.last_ack) {
+        // Only of what extends the order: the clock of an old segment that was sent again would turn
+        // away those that are merely late.
+        let (start, len) = (seq_of(segment), segment.payload.len() as u32);
+        if start.le(self.last_ack) && self.last_ack.le(start + len) {
             (ours.recent, ours.recent_at) = (theirs.tsval, now);
         }
         true
@@ -399,18 +402,26 @@ impl TcpConn {
         duplicate
     }
 
-    /// The time-out was none: the other side echoes a clock of before it (Eifel, RFC 3522).
+    /// Nothing was lost: the other side echoes a clock of before anything was sent again (Eifel, RFC
+    /// 3522). What is lost beside that will be noticed again.
     fn spurious(&mut self, segment: &TcpRepr<'_>, advances: bool) {
         if !advances {
             return;
         }
-        let (Some(at), Repair::Slow(_)) = (self.timed_out_at.take(), self.repair) else { return };
         let echo = self.timestamps.and(segment.timestamp).map(|timestamp| timestamp.tsecr);
-        if echo.is_some_and(|echo| (echo.wrapping_sub(at) as i32) < 0) {
-            self.sent.find_all();
-            self.control.get_mut().undo();
-            self.repair = Repair::No;
+        match std::mem::replace(&mut self.doubt, Doubt::Judged) {
+            Doubt::Judged => return,
+            Doubt::Since(at) if echo.is_none_or(|echo| (echo.wrapping_sub(at) as i32) >= 0) => {
+                return;
+            }
+            Doubt::Since(_) | Doubt::Open => {}
         }
+        if let Repair::Fast(_) = self.repair {
+            self.sent.saw_reordering();
+        }
+        self.sent.find_all();
+        self.control.get_mut().undo();
+        self.repair = Repair::No;
     }
 
     /// RFC 8985, section 7.4: a probe that was needed stands for a loss.
@@ -482,6 +493,7 @@ impl TcpConn {
             self.repair = Repair::Fast(self.nxt);
             self.control.get_mut().lost(now, flight);
             self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };
+            self.doubt = Doubt::Open;
             self.probe = None;
         }
         lost

@@ -9,7 +9,7 @@
 //! | states, acceptance, RST and SYN that may be forged | `input` | RFC 9293, 5961, 7323 (PAWS) |
 //! | what is sent, timers, the receive window | `output` | RFC 9293, 6298, 8985 (probes), 1122 |
 //! | losses by time and selective acknowledgements | `scoreboard` | RFC 8985 (RACK), 2018, 6675, 2883 |
-//! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for time-outs that were none |
+//! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
 //! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
 //! | initial sequence numbers | `isn` | RFC 6528 |

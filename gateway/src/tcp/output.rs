@@ -11,7 +11,7 @@ use smoltcp::wire::{
 
 use super::SegmentSink;
 use super::assembler::SACK_BLOCKS;
-use super::conn::{Ack, Probe, Repair, State, TcpConn};
+use super::conn::{Ack, Doubt, Probe, Repair, State, TcpConn};
 use super::engine::{Profile, TcpEvent};
 use super::seq::Seq;
 use crate::limits::{TCP_KEEPALIVE, TCP_KEEPALIVE_REPEAT, TCP_USER_TIMEOUT};
@@ -156,9 +156,9 @@ impl TcpConn {
         self.probe = None;
         self.reorder_at = None;
         // One reduction, however often the same segment gets lost.
-        if self.timed_out_at.is_none() {
+        if !matches!(self.repair, Repair::Slow(_)) || self.doubt == Doubt::Judged {
             self.control.get_mut().timed_out(now, flight);
-            self.timed_out_at = Some(self.clock(now));
+            self.doubt = Doubt::Open;
         }
         self.repair = Repair::Slow(self.nxt);
         self.sent.lose_all();
@@ -284,6 +284,9 @@ impl TcpConn {
     fn again(&mut self, now: Instant, i: usize, start: Seq, piece: (TcpControl, u32)) -> Next {
         let (control, len) = piece;
         self.sent.resent(i, len, now);
+        if self.doubt == Doubt::Open {
+            self.doubt = Doubt::Since(self.clock(now));
+        }
         if let Repair::Fast(_) = self.repair {
             self.reduction.sent += len;
             self.reduction.allowance = self.reduction.allowance.saturating_sub(len);

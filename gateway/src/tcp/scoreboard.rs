@@ -208,6 +208,11 @@ impl Scoreboard {
         self.rack.wider_for = WIDER_FOR;
     }
 
+    /// Something was sent again although it was only late.
+    pub fn saw_reordering(&mut self) {
+        self.rack.reordering = true;
+    }
+
     /// A recovery has ended.
     pub fn recovered(&mut self) {
         self.rack.wider_for = self.rack.wider_for.saturating_sub(1);
