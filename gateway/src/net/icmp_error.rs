@@ -31,7 +31,7 @@ const PLATEAUS: [usize; 8] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006,
 /// What an error means for the connection it quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
-    PathMtu { key: FlowKey, mtu: usize },
+    PathMtu { key: FlowKey, seq: u32, mtu: usize },
     Unreachable { key: FlowKey, hard: bool },
 }
 
@@ -53,14 +53,14 @@ pub(super) fn parse_v4(message: &[u8], local: &LocalAddresses) -> Result<Report,
     }
     let src = Ipv4Addr::new(inner[12], inner[13], inner[14], inner[15]);
     let dst = Ipv4Addr::new(inner[16], inner[17], inner[18], inner[19]);
-    let key = quoted_key(src.into(), dst.into(), quote.get(header_len..), local)?;
+    let (key, seq) = quoted(src.into(), dst.into(), quote.get(header_len..), local)?;
     match (header[0], header[1]) {
         (V4_UNREACHABLE, 4) => {
             let told = usize::from(u16::from_be_bytes([header[6], header[7]]));
             let sent = usize::from(u16::from_be_bytes([inner[2], inner[3]]));
             let guess = || PLATEAUS.into_iter().find(|p| *p < sent).unwrap_or(MIN_PATH_MTU_V4);
             let mtu = if told == 0 { guess() } else { told };
-            Ok(Report::PathMtu { key, mtu: mtu.max(MIN_PATH_MTU_V4) })
+            Ok(Report::PathMtu { key, seq, mtu: mtu.max(MIN_PATH_MTU_V4) })
         }
         // Protocol and port unreachable come from the host itself; the rest may pass by
         // (RFC 1122, section 4.2.3.9).
@@ -87,13 +87,13 @@ pub(super) fn parse_v6(message: &[u8], local: &LocalAddresses) -> Result<Report,
     if src.to_ipv4_mapped().is_some() || dst.to_ipv4_mapped().is_some() {
         return Err(DropReason::IcmpIgnored);
     }
-    let key = quoted_key(src.into(), dst.into(), Some(transport), local)?;
+    let (key, seq) = quoted(src.into(), dst.into(), Some(transport), local)?;
     match (header[0], header[1]) {
         (V6_TOO_BIG, _) => {
             let [.., a, b, c, d] = *header;
             let told = u32::from_be_bytes([a, b, c, d]) as usize;
             // Every IPv6 link carries this much (RFC 8201, section 4).
-            Ok(Report::PathMtu { key, mtu: told.max(MIN_MTU) })
+            Ok(Report::PathMtu { key, seq, mtu: told.max(MIN_MTU) })
         }
         // Forbidden by policy, no such port; and the host does not know TCP (parameter problem
         // at the next header).
@@ -104,25 +104,26 @@ pub(super) fn parse_v6(message: &[u8], local: &LocalAddresses) -> Result<Report,
     }
 }
 
-/// `transport` is the start of the TCP header we sent.
-fn quoted_key(
+/// Connection and sequence number. `transport` is the start of the TCP header we sent.
+fn quoted(
     src: Ip,
     dst: Ip,
     transport: Option<&[u8]>,
     local: &LocalAddresses,
-) -> Result<FlowKey, DropReason> {
+) -> Result<(FlowKey, u32), DropReason> {
     // Eight bytes: ports and sequence number (RFC 792).
-    let [s0, s1, d0, d1, ..] =
+    let [s0, s1, d0, d1, seq @ ..] =
         *transport.and_then(|t| t.first_chunk::<8>()).ok_or(DropReason::IcmpMalformed)?;
     if !local.contains(src) {
         return Err(DropReason::IcmpIgnored);
     }
-    Ok(FlowKey {
+    let key = FlowKey {
         local: src,
         remote: dst,
         local_port: u16::from_be_bytes([s0, s1]),
         remote_port: u16::from_be_bytes([d0, d1]),
-    })
+    };
+    Ok((key, u32::from_be_bytes(seq)))
 }
 
 /// An error to send.

@@ -24,6 +24,8 @@ pub struct TcpPacket<'f> {
     /// From the IP header to the end of the IP packet; Ethernet padding is cut off. May hold
     /// IPv4 options or IPv6 hop-by-hop and destination options.
     pub ip: &'f [u8],
+    /// The TCP header and what is behind it.
+    pub tcp: &'f [u8],
     /// Who put the frame on the link: the client itself, or the router in front of it.
     pub src_mac: MacAddr,
     pub flags: TcpFlags,
@@ -68,6 +70,7 @@ pub(super) fn parse<'f>(
     Ok(TcpPacket {
         key,
         ip: packet.bytes,
+        tcp: packet.payload,
         src_mac,
         flags,
         seq: tcp.seq_number().0 as u32,

@@ -40,6 +40,8 @@ pub enum Ingress<'f> {
     /// A router reports that segments of this connection must fit `mtu` bytes (IP packet).
     PathMtu {
         key: FlowKey,
+        /// Of the segment that the router quotes: a forger does not know it.
+        seq: u32,
         mtu: usize,
     },
     /// A router or host reports that this connection's segments do not arrive. `hard`: they
@@ -306,7 +308,9 @@ impl PortStack {
             Icmp::Report(Report::PathMtu { mtu, .. }) if mtu >= self.site.mtu => {
                 Err(DropReason::IcmpIgnored)
             }
-            Icmp::Report(Report::PathMtu { key, mtu }) => Ok(Ingress::PathMtu { key, mtu }),
+            Icmp::Report(Report::PathMtu { key, seq, mtu }) => {
+                Ok(Ingress::PathMtu { key, seq, mtu })
+            }
             Icmp::Report(Report::Unreachable { key, hard }) => {
                 Ok(Ingress::Unreachable { key, hard })
             }

@@ -37,6 +37,10 @@ pub(super) trait Controller {
     fn lost(&mut self, now: Instant, flight: u32);
     /// Nothing came back: everything is lost.
     fn timed_out(&mut self, now: Instant, flight: u32);
+    /// Begins with a single segment, since the SYN got lost (RFC 5681, section 3.1).
+    fn restart(&mut self);
+    /// Nothing was sent for longer than a time-out: what the path carries is not known any more.
+    fn idled(&mut self);
     /// The last `lost` or `timed_out` was none.
     fn undo(&mut self);
     /// The recovery that `lost` began is over.

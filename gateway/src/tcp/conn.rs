@@ -73,8 +73,6 @@ pub(super) enum Ack {
 /// Timestamps (RFC 7323), once both sides have agreed on them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timestamps {
-    /// Added to milliseconds, so that a clock says nothing of another connection's.
-    pub offset: u32,
     /// To be echoed.
     pub recent: u32,
     pub recent_at: Instant,
@@ -107,6 +105,7 @@ pub struct TcpConn {
     pub(super) profile: ProfileId,
     // --- sending
     pub(super) tx: Ring,
+    /// Ours, until it is acknowledged; then it stays right behind `una`, since the numbers wrap.
     pub(super) iss: Seq,
     pub(super) una: Seq,
     pub(super) nxt: Seq,
@@ -126,6 +125,10 @@ pub struct TcpConn {
     pub(super) repair: Repair,
     pub(super) reduction: Reduction,
     pub(super) probe: Option<Probe>,
+    /// Acknowledgements of nothing new; counted where there are no selective ones.
+    pub(super) duplicates: u8,
+    /// Reports of duplicates count once a round, which ends here.
+    pub(super) duplicate_round: Seq,
     /// On their way after the last output.
     pub(super) peak: u32,
     /// A round of acknowledgements ends here.
@@ -145,7 +148,11 @@ pub struct TcpConn {
     pub(super) ack: Ack,
     pub(super) last_ack: Seq,
     pub(super) challenge_at: Instant,
+    /// Segments behind gaps that no acknowledgement has named yet.
+    pub(super) unreported: u8,
     // --- options
+    /// Added to milliseconds, so that a clock says nothing of other connections'.
+    pub(super) clock_offset: u32,
     pub(super) timestamps: Option<Timestamps>,
     pub(super) sack: bool,
     // --- timers
@@ -230,8 +237,12 @@ impl TcpConn {
             ack: Ack::No,
             last_ack: Seq(0),
             challenge_at: Instant::ZERO,
+            unreported: 0,
+            clock_offset: 0,
             timestamps: None,
             sack: false,
+            duplicates: 0,
+            duplicate_round: Seq(0),
             rto_from: Instant::ZERO,
             probe_from: Instant::ZERO,
             reorder_at: None,
@@ -375,7 +386,17 @@ impl TcpConn {
         self.sent.clear();
         self.assembler.clear();
         self.ack = Ack::No;
-        self.poke = false;
+        (self.poke, self.unreported) = (false, 0);
+    }
+
+    /// A segment that begins with this number is not acknowledged.
+    pub fn is_on_its_way(&self, seq: u32) -> bool {
+        self.una.le(Seq(seq)) && Seq(seq).lt(self.nxt)
+    }
+
+    /// Some segments came behind gaps, and the other side was not told yet.
+    pub fn has_unreported_gaps(&self) -> bool {
+        self.unreported >= 2
     }
 
     /// Sequence number of the first byte in the send ring.
@@ -408,6 +429,7 @@ impl ConnPool {
     pub fn put(&mut self, mut conn: TcpConn) {
         if self.free.len() < self.keep {
             conn.end();
+            conn.sent.shrink();
             self.free.push(conn);
         }
     }

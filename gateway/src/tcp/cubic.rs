@@ -28,6 +28,8 @@ pub(super) struct Cubic {
     threshold: u32,
     /// Windows in segments, times in seconds, as in the RFC.
     w_max: f64,
+    /// Before the last decrease; where Reno would be as fast again.
+    w_prior: f64,
     k: f64,
     w_est: f64,
     epoch: Option<Instant>,
@@ -54,6 +56,7 @@ impl Cubic {
             window: initial_window(mss),
             threshold: u32::MAX,
             w_max: 0.0,
+            w_prior: 0.0,
             k: 0.0,
             w_est: 0.0,
             epoch: None,
@@ -72,6 +75,7 @@ impl Cubic {
         self.before = Some((self.window, self.threshold, self.w_max));
         let now = self.segments(self.window);
         // Fast convergence: who had less than before leaves room for others.
+        self.w_prior = now;
         self.w_max = if now < self.w_max { now * (1.0 + BETA) / 2.0 } else { now };
         // What the window allowed but nobody sent was not tested.
         let tested = self.window.min(flight.max(self.mss));
@@ -136,7 +140,7 @@ impl Cubic {
         let t = acked.now.since(epoch).as_secs_f64();
         let at = |t: f64| C * (t - self.k).powi(3) + self.w_max;
         let target = at(t + acked.smooth_rtt.as_secs_f64()).clamp(window, 1.5 * window);
-        let alpha = if self.w_est >= self.w_max { 1.0 } else { ALPHA };
+        let alpha = if self.w_est >= self.w_prior { 1.0 } else { ALPHA };
         self.w_est += alpha * self.segments(acked.bytes) / window;
         if at(t) < self.w_est {
             self.window = self.window.max((self.w_est * f64::from(self.mss)) as u32);
@@ -175,6 +179,16 @@ impl Controller for Cubic {
     fn timed_out(&mut self, _: Instant, flight: u32) {
         self.decrease(flight);
         self.window = self.mss;
+    }
+
+    fn restart(&mut self) {
+        self.window = self.mss;
+    }
+
+    fn idled(&mut self) {
+        // Half of it, for the burst that will be sent: tunnels are kept for their windows.
+        self.window = (self.window / 2).max(initial_window(self.mss).min(self.window));
+        self.epoch = None;
     }
 
     fn undo(&mut self) {

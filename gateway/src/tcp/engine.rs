@@ -58,8 +58,12 @@ impl TcpEngine {
             let fits =
                 |p: &Profile| p.mtu <= wanted.mtu && p.checksum_offload == wanted.checksum_offload;
             let all = self.profiles.iter().enumerate();
-            let best = all.filter(|(_, p)| fits(p)).max_by_key(|(_, p)| p.mtu);
-            return ProfileId(best.map_or(0, |(i, _)| i as u8));
+            let best = all.clone().filter(|(_, p)| fits(p)).max_by_key(|(_, p)| p.mtu);
+            let least = || {
+                let same = |p: &Profile| p.checksum_offload == wanted.checksum_offload;
+                all.filter(|(_, p)| same(p)).min_by_key(|(_, p)| p.mtu)
+            };
+            return ProfileId(best.or_else(least).map_or(0, |(i, _)| i as u8));
         }
         self.profiles.push(wanted);
         ProfileId((self.profiles.len() - 1) as u8)
@@ -73,7 +77,7 @@ impl TcpEngine {
         self.profiles[usize::from(id.0)]
     }
 
-    /// Opens a connection passively with the SYN that `ip` holds; the SYN|ACK goes out with the
+    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
     /// next [`TcpEngine::output`]. Returns `false` if it holds none.
     pub fn accept(
         &mut self,
@@ -81,10 +85,10 @@ impl TcpEngine {
         now: Instant,
         (local, remote): (SocketAddr, SocketAddr),
         profile: ProfileId,
-        ip: &[u8],
+        tcp: &[u8],
     ) -> bool {
         self.prepare(conn, local, remote, profile);
-        conn.accept(now, self.isn.isn(now, local, remote), ip, self.of(profile))
+        conn.accept(now, self.isn.isn(now, local, remote), tcp, self.of(profile))
     }
 
     /// Opens a connection actively; the SYN goes out with the next [`TcpEngine::output`].
@@ -115,6 +119,7 @@ impl TcpEngine {
     ) {
         conn.prepare();
         (conn.local, conn.remote, conn.profile) = (local, remote, profile);
+        conn.clock_offset = self.isn.clock_offset(local, remote);
     }
 
     /// Moves the connection to a profile with another MTU; the next segment obeys it. What is on its
@@ -127,10 +132,11 @@ impl TcpEngine {
         conn.sent.lose_longer(mss);
     }
 
-    /// Feeds one IP packet that belongs to this connection.
-    pub fn input(&mut self, conn: &mut TcpConn, now: Instant, ip: &[u8]) -> TcpEvent {
+    /// Feeds one segment of this connection, from the TCP header on. Whoever calls has checked its
+    /// checksum.
+    pub fn input(&mut self, conn: &mut TcpConn, now: Instant, tcp: &[u8]) -> TcpEvent {
         let profile = self.of(conn.profile);
-        conn.segment(now, ip, profile)
+        conn.segment(now, tcp, profile)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are

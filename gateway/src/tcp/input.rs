@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr};
+use smoltcp::wire::{IpAddress, Ipv4Address, TcpControl, TcpPacket, TcpRepr};
 
 use super::assembler::{Block, SACK_BLOCKS};
 use super::congestion::{Acked, Control};
@@ -20,26 +20,20 @@ const TIMESTAMP_OLD: Duration = Duration::from_secs(24 * 24 * 3_600);
 /// What the other side takes if it does not say (RFC 9293, section 3.7.1).
 const DEFAULT_MSS_V4: u32 = 536;
 const DEFAULT_MSS_V6: u32 = 1_220;
-/// No link has less (RFC 791 and the headers); a smaller option is an attack on the CPU.
-const LEAST_MSS: u32 = 88;
+/// A smaller option is taken for this: it would be an attack on the CPU (as BSD's minmss).
+const LEAST_MSS: u32 = 216;
+/// Acknowledgements of nothing new that mean a loss (RFC 5681, section 3.2).
+const DUPLICATES: u8 = 3;
+/// Echoed clocks that are older say nothing of the path, ms.
+const ECHO_MAX: u32 = 120_000;
 /// RFC 7323, section 2.3.
 const MAX_SHIFT: u8 = 14;
 
-/// The TCP segment in an IP packet; whoever calls has checked lengths and checksums.
-fn parse(ip: &[u8]) -> Option<TcpRepr<'_>> {
-    let (src, dst, payload): (IpAddress, IpAddress, _) = match ip.first()? >> 4 {
-        4 => {
-            let packet = Ipv4Packet::new_checked(ip).ok()?;
-            (packet.src_addr().into(), packet.dst_addr().into(), packet.payload())
-        }
-        6 => {
-            let packet = Ipv6Packet::new_checked(ip).ok()?;
-            (packet.src_addr().into(), packet.dst_addr().into(), packet.payload())
-        }
-        _ => return None,
-    };
-    let packet = TcpPacket::new_checked(payload).ok()?;
-    TcpRepr::parse(&packet, &src, &dst, &ChecksumCapabilities::ignored()).ok()
+fn parse(tcp: &[u8]) -> Option<TcpRepr<'_>> {
+    let packet = TcpPacket::new_checked(tcp).ok()?;
+    // Addresses are for the checksum, which is known to be right.
+    let nobody = IpAddress::Ipv4(Ipv4Address::UNSPECIFIED);
+    TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()
 }
 
 fn seq_of(segment: &TcpRepr<'_>) -> Seq {
@@ -51,9 +45,9 @@ fn ack_of(segment: &TcpRepr<'_>) -> Option<Seq> {
 }
 
 impl TcpConn {
-    /// Opens the connection with the SYN in `ip`.
-    pub(super) fn accept(&mut self, now: Instant, iss: u32, ip: &[u8], profile: Profile) -> bool {
-        let Some(segment) = parse(ip).filter(|s| s.control == TcpControl::Syn) else {
+    /// Opens the connection with the SYN in `tcp`.
+    pub(super) fn accept(&mut self, now: Instant, iss: u32, tcp: &[u8], profile: Profile) -> bool {
+        let Some(segment) = parse(tcp).filter(|s| s.control == TcpControl::Syn) else {
             return false;
         };
         self.open(now, iss);
@@ -64,7 +58,8 @@ impl TcpConn {
 
     /// What both kinds of opening have in common.
     pub(super) fn open(&mut self, now: Instant, iss: u32) {
-        (self.iss, self.una, self.nxt, self.round_end) = (Seq(iss), Seq(iss), Seq(iss), Seq(iss));
+        (self.iss, self.una, self.nxt) = (Seq(iss), Seq(iss), Seq(iss));
+        (self.round_end, self.duplicate_round) = (Seq(iss), Seq(iss));
         (self.heard, self.progress, self.alive_at) = (now, now, now);
         self.recv_shift = shift_for(self.rx.capacity());
     }
@@ -82,11 +77,9 @@ impl TcpConn {
             None => self.recv_shift = 0,
         }
         self.sack = syn.sack_permitted;
-        self.timestamps = syn.timestamp.map(|timestamp| Timestamps {
-            offset: self.iss.0.rotate_left(16),
-            recent: timestamp.tsval,
-            recent_at: now,
-        });
+        self.timestamps = syn
+            .timestamp
+            .map(|timestamp| Timestamps { recent: timestamp.tsval, recent_at: now });
         self.window = u32::from(syn.window_len);
         self.max_window = self.window;
         (self.window_seq, self.window_ack) = (self.irs, self.una);
@@ -95,8 +88,8 @@ impl TcpConn {
     }
 
     /// Takes a segment of this connection.
-    pub(super) fn segment(&mut self, now: Instant, ip: &[u8], profile: Profile) -> TcpEvent {
-        let Some(segment) = parse(ip) else { return TcpEvent::None };
+    pub(super) fn segment(&mut self, now: Instant, tcp: &[u8], profile: Profile) -> TcpEvent {
+        let Some(segment) = parse(tcp) else { return TcpEvent::None };
         match self.state {
             State::Closed => TcpEvent::None,
             State::SynSent => self.answer_to_syn(now, &segment, profile),
@@ -144,12 +137,24 @@ impl TcpConn {
         let reset = segment.control == TcpControl::Rst;
         let (mut seq, mut payload) = (seq_of(segment), segment.payload);
         if !reset && !self.timestamp_passes(now, segment) {
-            // Old, or a stranger's: says where we stand (RFC 7323, section 5.3).
-            self.ack = Ack::Now;
+            // Old, or a stranger's: says where we stand (RFC 7323, section 5.3), and does not go on
+            // with it forever.
+            if payload.is_empty() {
+                self.challenge(now);
+            } else {
+                self.ack = Ack::Now;
+            }
             return TcpEvent::None;
         }
         if segment.control == TcpControl::Syn {
             if self.state == State::SynReceived && seq == self.irs {
+                if let Some(ack) = ack_of(segment).filter(|ack| *ack == self.nxt) {
+                    // Both had called each other.
+                    self.state = State::Established;
+                    self.ack = Ack::Now;
+                    self.acknowledged(now, ack, segment, profile);
+                    return TcpEvent::Established;
+                }
                 // Ours got lost, or the other side's ACK did.
                 self.sent.lose_all();
             } else {
@@ -189,6 +194,7 @@ impl TcpConn {
             self.challenge(now);
             return TcpEvent::None;
         }
+        self.note_timestamp(now, segment);
         // A repeated segment's acknowledgement counts: when both sides repeat what the other one
         // has, nothing else would tell them.
         self.acknowledged(now, ack, segment, profile);
@@ -201,13 +207,12 @@ impl TcpConn {
                     return TcpEvent::Finished;
                 }
                 State::LastAck => {
-                    self.state = State::Closed;
+                    (self.state, self.ack) = (State::Closed, Ack::No);
                     return TcpEvent::Finished;
                 }
                 _ => {}
             }
         }
-
         if seq.lt(self.rcv_nxt) {
             let old = self.rcv_nxt.since(seq);
             if !payload.is_empty() {
@@ -249,7 +254,7 @@ impl TcpConn {
     /// what was received stays.
     fn was_reset(&mut self) -> TcpEvent {
         if matches!(self.state, State::Closing | State::LastAck | State::TimeWait) {
-            self.state = State::Closed;
+            (self.state, self.ack) = (State::Closed, Ack::No);
             self.tx.clear();
             self.sent.clear();
             return TcpEvent::Finished;
@@ -269,20 +274,35 @@ impl TcpConn {
     }
 
     /// Protection against wrapped sequence numbers (RFC 7323, section 5.3).
-    fn timestamp_passes(&mut self, now: Instant, segment: &TcpRepr<'_>) -> bool {
-        let Some(ours) = &mut self.timestamps else { return true };
-        let Some(theirs) = segment.timestamp else { return false };
+    fn timestamp_passes(&self, now: Instant, segment: &TcpRepr<'_>) -> bool {
+        // One without: from a TIME-WAIT that does not know the clock any more, or past a middlebox
+        // that takes options away. As Linux, we let it pass.
+        let (Some(ours), Some(theirs)) = (&self.timestamps, segment.timestamp) else { return true };
         let newer = theirs.tsval.wrapping_sub(ours.recent) as i32 >= 0;
-        if !newer && now.since(ours.recent_at) <= TIMESTAMP_OLD {
-            return false;
-        }
+        newer || now.since(ours.recent_at) > TIMESTAMP_OLD
+    }
+
+    /// Keeps the clock to be echoed, of a segment that is good (RFC 7323, section 4.3).
+    fn note_timestamp(&mut self, now: Instant, segment: &TcpRepr<'_>) {
+        let (Some(ours), Some(theirs)) = (&mut self.timestamps, segment.timestamp) else { return };
         // Only of what extends the order: the clock of an old segment that was sent again would turn
         // away those that are merely late.
         let (start, len) = (seq_of(segment), segment.payload.len() as u32);
         if start.le(self.last_ack) && self.last_ack.le(start + len) {
             (ours.recent, ours.recent_at) = (theirs.tsval, now);
         }
-        true
+    }
+
+    /// What the other side echoes, if it does.
+    fn echo(&self, segment: &TcpRepr<'_>) -> Option<u32> {
+        let theirs = self.timestamps.and(segment.timestamp)?;
+        (theirs.tsecr != 0).then_some(theirs.tsecr)
+    }
+
+    /// Of before anything was sent again.
+    fn echoes_the_first(&self, segment: &TcpRepr<'_>) -> bool {
+        let Doubt::Since(at) = self.doubt else { return false };
+        self.echo(segment).is_some_and(|echo| (echo.wrapping_sub(at) as i32) < 0)
     }
 
     /// Says where we stand to whoever may have forged a segment (RFC 5961): seldom.
@@ -313,6 +333,7 @@ impl TcpConn {
             self.ack = Ack::Now;
             // A gap too many: it comes again.
             self.assembler.insert((seq, end));
+            self.unreported = self.unreported.saturating_add(1);
             return;
         }
         let filled = !self.assembler.is_empty();
@@ -332,22 +353,28 @@ impl TcpConn {
 
     fn acknowledged(&mut self, now: Instant, ack: Seq, segment: &TcpRepr<'_>, profile: Profile) {
         let seq = seq_of(segment);
-        let mut delivered = Delivered::default();
+        let original = self.echoes_the_first(segment);
+        let mut delivered = Delivered { original, ..Delivered::default() };
         let flight = self.sent.flight();
         let advances = ack.gt(self.una);
         let before = self.una;
         if advances {
             let base = self.base();
-            self.una = ack;
+            (self.una, self.iss) = (ack, ack - 1);
             self.sent.acknowledge(ack, now, &mut delivered);
             self.tx.consume(self.base().since(base) as usize);
             self.tx.rewind();
-            self.rtt.progress();
             (self.rto_from, self.probe_from, self.progress) = (now, now, now);
         }
-        let duplicate = self.sack && self.selective(now, before, segment, &mut delivered);
-        if let Some(rtt) = delivered.rtt {
+        let duplicate = self.sack && self.selective(now, (before, ack), segment, &mut delivered);
+        // Timestamps tell where something was sent twice (RFC 7323, section 4.1).
+        let echoed = || {
+            let millis = self.clock(now).wrapping_sub(self.echo(segment)?);
+            (millis <= ECHO_MAX).then(|| Duration::from_millis(u64::from(millis.max(1))))
+        };
+        if let Some(rtt) = delivered.rtt.or_else(|| advances.then(echoed).flatten()) {
             self.rtt.sample(now, rtt);
+            self.rtt.progress();
         }
         // Section 3.10.7.4, "fifth": only the newest segment's.
         if self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack)) {
@@ -360,14 +387,45 @@ impl TcpConn {
             self.max_window = self.max_window.max(window);
             (self.window_seq, self.window_ack) = (seq, ack);
         }
-        if self.persists > 0 {
-            // It answers, if only to say that it has no room.
+        if self.persists > 0 || self.window == 0 {
+            // It answers, if only to say that it has no room (RFC 9293, section 3.8.6.1).
             self.progress = now;
         }
-        if advances || delivered.bytes > 0 {
-            self.spurious(segment, advances);
-            self.probe_answered(now, ack, duplicate);
+        let brought = advances || delivered.bytes > 0;
+        self.probe_answered(now, ack, duplicate, brought);
+        if !self.sack {
+            self.count_duplicates(now, flight, segment, advances, profile);
+        }
+        if brought {
+            self.spurious(original, advances);
             self.repair(now, flight, &delivered, advances, profile);
+        }
+    }
+
+    /// Without selective acknowledgements, three that bring nothing mean a loss, and each partial one
+    /// another (RFC 6582).
+    fn count_duplicates(
+        &mut self,
+        now: Instant,
+        flight: u32,
+        segment: &TcpRepr<'_>,
+        advances: bool,
+        profile: Profile,
+    ) {
+        if advances {
+            self.duplicates = 0;
+            if matches!(self.repair, Repair::Fast(point) if self.una.lt(point)) {
+                self.sent.lose_first();
+            }
+            return;
+        }
+        if self.sent.is_empty() || !segment.payload.is_empty() {
+            return;
+        }
+        self.duplicates = self.duplicates.saturating_add(1);
+        if self.duplicates == DUPLICATES && self.repair == Repair::No && self.sent.lose_first() > 0 {
+            self.begin_repair(now, flight);
+            self.reduction.allowance = self.mss(profile);
         }
     }
 
@@ -375,7 +433,7 @@ impl TcpConn {
     fn selective(
         &mut self,
         now: Instant,
-        before: Seq,
+        (before, ack): (Seq, Seq),
         segment: &TcpRepr<'_>,
         delivered: &mut Delivered,
     ) -> bool {
@@ -386,10 +444,13 @@ impl TcpConn {
         if let Some(&(start, end)) = blocks.first() {
             let within = blocks.get(1).is_some_and(|(a, b)| a.le(start) && end.le(*b));
             // Nobody can have received twice what was acknowledged long ago.
-            duplicate = (end.le(self.una) || within) && (end + self.max_window).ge(before);
+            duplicate = (end.le(ack) || within) && (end + self.max_window).ge(before);
         }
         if duplicate {
-            self.sent.duplicate_reported();
+            if self.una.ge(self.duplicate_round) {
+                self.duplicate_round = self.nxt;
+                self.sent.duplicate_reported();
+            }
             blocks.remove(0);
         }
         // In the order in which they were sent: what arrives behind it looks reordered.
@@ -404,17 +465,15 @@ impl TcpConn {
 
     /// Nothing was lost: the other side echoes a clock of before anything was sent again (Eifel, RFC
     /// 3522). What is lost beside that will be noticed again.
-    fn spurious(&mut self, segment: &TcpRepr<'_>, advances: bool) {
+    fn spurious(&mut self, original: bool, advances: bool) {
         if !advances {
             return;
         }
-        let echo = self.timestamps.and(segment.timestamp).map(|timestamp| timestamp.tsecr);
         match std::mem::replace(&mut self.doubt, Doubt::Judged) {
-            Doubt::Judged => return,
-            Doubt::Since(at) if echo.is_none_or(|echo| (echo.wrapping_sub(at) as i32) >= 0) => {
-                return;
-            }
-            Doubt::Since(_) | Doubt::Open => {}
+            // Nothing was sent again yet.
+            Doubt::Open => {}
+            Doubt::Since(_) if original => {}
+            Doubt::Since(_) | Doubt::Judged => return,
         }
         if let Repair::Fast(_) = self.repair {
             self.sent.saw_reordering();
@@ -425,13 +484,18 @@ impl TcpConn {
     }
 
     /// RFC 8985, section 7.4: a probe that was needed stands for a loss.
-    fn probe_answered(&mut self, now: Instant, ack: Seq, duplicate: bool) {
+    fn probe_answered(&mut self, now: Instant, ack: Seq, duplicate: bool, brought: bool) {
         let Some(Probe { end, again }) = self.probe else { return };
-        if ack.lt(end) && !duplicate {
-            return;
+        let needed = again && !duplicate && ack.gt(end);
+        let over = match again {
+            // The first one had arrived, too: a report says so, or an acknowledgement of nothing new.
+            true => needed || duplicate || (ack == end && !brought),
+            false => ack.ge(end),
+        };
+        if over {
+            self.probe = None;
         }
-        self.probe = None;
-        if again && !duplicate && self.repair == Repair::No {
+        if needed && self.repair == Repair::No {
             let control = self.control.get_mut();
             control.lost(now, self.peak);
             control.recovered();
@@ -490,13 +554,17 @@ impl TcpConn {
         let (lost, again_at) = self.sent.detect(now, min, smooth, recovering);
         self.reorder_at = again_at;
         if lost > 0 && !recovering {
-            self.repair = Repair::Fast(self.nxt);
-            self.control.get_mut().lost(now, flight);
-            self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };
-            self.doubt = Doubt::Open;
-            self.probe = None;
+            self.begin_repair(now, flight);
         }
         lost
+    }
+
+    fn begin_repair(&mut self, now: Instant, flight: u32) {
+        self.repair = Repair::Fast(self.nxt);
+        self.control.get_mut().lost(now, flight);
+        self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };
+        self.doubt = Doubt::Open;
+        self.probe = None;
     }
 
     /// RFC 6937: what may be sent for what has arrived.

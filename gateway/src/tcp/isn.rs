@@ -23,7 +23,19 @@ impl IsnSecret {
     }
 
     pub(super) fn isn(&self, now: Instant, local: SocketAddr, remote: SocketAddr) -> u32 {
+        let clock = (now.as_micros() / 4) as u32;
+        clock.wrapping_add(self.hash(b'i', local, remote))
+    }
+
+    /// What is added to the clock of timestamps (RFC 7323, section 5.4): the same for the same
+    /// tuple, so that a connection that takes the place of another one is younger.
+    pub(super) fn clock_offset(&self, local: SocketAddr, remote: SocketAddr) -> u32 {
+        self.hash(b't', local, remote)
+    }
+
+    fn hash(&self, what: u8, local: SocketAddr, remote: SocketAddr) -> u32 {
         let mut h = SipHasher13::new_with_key(&self.0);
+        h.write_u8(what);
         for end in [local, remote] {
             match end.ip() {
                 IpAddr::V4(ip) => h.write(&ip.octets()),
@@ -31,8 +43,7 @@ impl IsnSecret {
             }
             h.write_u16(end.port());
         }
-        let clock = (now.as_micros() / 4) as u32;
-        clock.wrapping_add(h.finish() as u32)
+        h.finish() as u32
     }
 }
 
@@ -52,5 +63,7 @@ mod tests {
         // 4 us later the same tuple moves on by one (RFC 6528, section 3).
         let later = Instant::from_nanos(t.as_nanos() + 4_000);
         assert_eq!(a.isn(later, l, r), a.isn(t, l, r).wrapping_add(1));
+        assert_eq!(a.clock_offset(l, r), a.clock_offset(l, r));
+        assert_ne!(a.clock_offset(l, r), a.clock_offset(l, r2));
     }
 }

@@ -72,7 +72,7 @@ impl TcpConn {
             self.say_reset(now, profile, sink);
             return (TcpEvent::TimedOut, self.reset);
         }
-        self.run_timers(now);
+        self.run_timers(now, profile);
         let mut more = true;
         for _ in 0..budget {
             if !sink.ready() {
@@ -123,10 +123,13 @@ impl TcpConn {
         stuck || (silent && asked)
     }
 
-    fn run_timers(&mut self, now: Instant) {
+    fn run_timers(&mut self, now: Instant, profile: Profile) {
         if self.reorder_at.is_some_and(|at| at <= now) {
             let flight = self.sent.flight();
-            self.find_losses(now, flight);
+            if self.find_losses(now, flight) > 0 && matches!(self.repair, Repair::Fast(_)) {
+                // No acknowledgement may come that would let it out.
+                self.reduction.allowance = self.reduction.allowance.max(self.mss(profile));
+            }
         }
         if self.rto_at().is_some_and(|at| at <= now) {
             self.time_out(now);
@@ -156,7 +159,13 @@ impl TcpConn {
         self.probe = None;
         self.reorder_at = None;
         // One reduction, however often the same segment gets lost.
-        if !matches!(self.repair, Repair::Slow(_)) || self.doubt == Doubt::Judged {
+        if self.una == self.iss {
+            self.control.get_mut().restart();
+        } else if !matches!(self.repair, Repair::Slow(_)) || self.doubt == Doubt::Judged {
+            if let Repair::Fast(_) = self.repair {
+                // That loss was one, whatever comes of this.
+                self.control.get_mut().recovered();
+            }
             self.control.get_mut().timed_out(now, flight);
             self.doubt = Doubt::Open;
         }
@@ -171,7 +180,10 @@ impl TcpConn {
     /// RFC 8985, section 7.2.
     fn probe_at(&self) -> Option<Instant> {
         let smooth = self.rtt.smooth()?;
-        let quiet = self.repair == Repair::No && self.probe.is_none() && !self.sent.any_sacked();
+        let quiet = self.repair == Repair::No
+            && self.probe.is_none()
+            && !self.sent.any_sacked()
+            && self.sent.lost_bytes() == 0;
         if !self.sack || !quiet || self.sent.is_empty() || self.una.le(self.iss) {
             return None;
         }
@@ -199,7 +211,8 @@ impl TcpConn {
     /// When [`TcpConn::send_segments`] has something to do without anything arriving.
     pub(super) fn due(&self, now: Instant, profile: Profile) -> Option<Instant> {
         if self.state == State::Closed || self.state == State::TimeWait {
-            let owes = self.reset || self.reset_at.is_some() || self.ack != Ack::No;
+            let acknowledges = self.state == State::TimeWait && self.ack != Ack::No;
+            let owes = self.reset || self.reset_at.is_some() || acknowledges;
             return owes.then_some(now);
         }
         let ack = match self.ack {
@@ -316,6 +329,9 @@ impl TcpConn {
         if !carries || self.una.le(self.iss) || self.fin.is_some_and(|fin| self.nxt.gt(fin)) {
             return None;
         }
+        if self.sent.is_full() {
+            return None;
+        }
         let offset = self.nxt.since(self.base());
         let unsent = (self.tx.len() as u32).saturating_sub(offset);
         let fin_next = self.fin.is_some();
@@ -340,6 +356,9 @@ impl TcpConn {
         }
         let fin = fin_next && len == unsent;
         let numbers = len + u32::from(fin);
+        if self.sent.is_empty() && now.since(self.probe_from) > self.rtt.rto() {
+            self.control.get_mut().idled();
+        }
         let flight = self.sent.flight();
         if self.allowance() < len && flight > 0 && !probing {
             return None;
@@ -378,8 +397,8 @@ impl TcpConn {
             // Old by one, so that it has to be acknowledged.
             return Some(Next::bare(self.una - 1));
         }
-        let synchronized = !matches!(self.state, State::SynSent | State::SynReceived);
-        (synchronized && self.ack == Ack::Now).then(|| Next::bare(self.nxt))
+        let called = self.state != State::SynSent;
+        (called && self.ack == Ack::Now).then(|| Next::bare(self.nxt))
     }
 
     // --- receive window -------------------------------------------------------------------------
@@ -410,9 +429,8 @@ impl TcpConn {
 
     // --- the wire -------------------------------------------------------------------------------
 
-    fn clock(&self, now: Instant) -> u32 {
-        let offset = self.timestamps.map_or(0, |timestamps| timestamps.offset);
-        (now.as_millis() as u32).wrapping_add(offset)
+    pub(super) fn clock(&self, now: Instant) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.clock_offset)
     }
 
     fn sack_space(&self) -> u32 {
@@ -442,7 +460,7 @@ impl TcpConn {
                 sack_ranges = self.assembler.report().map(|b| b.map(|(a, z)| (a.0, z.0)));
             }
             self.ack = Ack::No;
-            self.last_ack = self.rcv_nxt;
+            (self.last_ack, self.unreported) = (self.rcv_nxt, 0);
         }
         if syn {
             window = self.rx.room().min(usize::from(u16::MAX)) as u16;
@@ -451,10 +469,7 @@ impl TcpConn {
             }
         }
         let header = ip_header(self.local);
-        let tsval = match offered {
-            true => (now.as_millis() as u32).wrapping_add(self.iss.0.rotate_left(16)),
-            false => self.clock(now),
-        };
+        let tsval = self.clock(now);
         let recent = self.timestamps.map_or(0, |timestamps| timestamps.recent);
         let stamped = offered || self.timestamps.is_some();
         let scaled = offered || self.recv_shift > 0 || self.send_shift > 0;

@@ -11,6 +11,10 @@ use crate::time::Instant;
 /// Selectively acknowledged segments after which reordering is no excuse any more, as long as none
 /// was ever seen (RFC 8985, section 6.2).
 const DUPLICATE_THRESHOLD: usize = 3;
+/// Segments on their way: 46 MB of the usual size.
+const MAX_SEGMENTS: usize = 32_768;
+/// Room that a connection keeps for its next user.
+const KEPT_SEGMENTS: usize = 1_024;
 /// Rounds for which a wider reordering window lasts (RFC 8985, section 6.2).
 const WIDER_FOR: u32 = 16;
 const WIDEST: u32 = 64;
@@ -41,6 +45,8 @@ pub(super) struct Delivered {
     pub bytes: u32,
     /// Round trip of the segment that was sent last, if all is sure about it.
     pub rtt: Option<Duration>,
+    /// Set by the caller: the acknowledgement is for what was sent first, not for a repetition.
+    pub original: bool,
     /// Send time of the segment of `rtt`'s kind, for any of them.
     latest: Option<Instant>,
 }
@@ -83,6 +89,16 @@ impl Scoreboard {
         self.sent.is_empty()
     }
 
+    #[cfg(test)]
+    pub fn segments(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// No further segment can be noted until some are acknowledged.
+    pub fn is_full(&self) -> bool {
+        self.sent.len() >= MAX_SEGMENTS
+    }
+
     /// Bytes thought to be on their way (RFC 6675's pipe).
     pub fn flight(&self) -> u32 {
         let (Some(first), Some(last)) = (self.sent.front(), self.sent.back()) else { return 0 };
@@ -109,19 +125,19 @@ impl Scoreboard {
 
     /// Everything before `una` has arrived.
     pub fn acknowledge(&mut self, una: Seq, now: Instant, delivered: &mut Delivered) {
-        while let Some(first) = self.sent.front().copied() {
+        let mut again = false;
+        while let Some(first) = self.sent.front().copied().filter(|first| first.start.lt(una)) {
+            again |= first.again;
             if first.end.gt(una) {
-                if first.start.lt(una) {
-                    let part = una.since(first.start);
-                    self.forget(&first, part);
-                    if !first.sacked {
-                        delivered.bytes += part;
-                    }
-                    if let Some(first) = self.sent.front_mut() {
-                        first.start = una;
-                    }
+                let part = una.since(first.start);
+                self.forget(&first, part);
+                if !first.sacked {
+                    delivered.bytes += part;
                 }
-                return;
+                if let Some(first) = self.sent.front_mut() {
+                    first.start = una;
+                }
+                break;
             }
             self.sent.pop_front();
             self.forget(&first, first.len());
@@ -130,6 +146,10 @@ impl Scoreboard {
             } else {
                 self.arrived(&first, now, delivered);
             }
+        }
+        if again {
+            // They waited for the repair.
+            (delivered.rtt, delivered.latest) = (None, None);
         }
     }
 
@@ -145,13 +165,10 @@ impl Scoreboard {
     /// A block that has arrived ahead of others. Blocks that name what was never sent are no harm.
     pub fn sack(&mut self, (start, end): Block, now: Instant, delivered: &mut Delivered) {
         let mut i = self.sent.partition_point(|sent| sent.end.le(start));
-        while let Some(sent) = self.sent.get(i).copied().filter(|sent| sent.start.lt(end)) {
-            if !sent.sacked {
-                if sent.start.lt(start) || sent.end.gt(end) {
-                    // Sent in one piece and received in several: by other segment sizes.
-                    i = self.split(i, sent.start.max(start), sent.end.min(end));
-                }
-                let sent = self.sent[i];
+        while let Some(sent) = self.sent.get(i).copied().filter(|sent| sent.end.le(end)) {
+            // Of a segment that has arrived in part only, the rest has to come again, and all of it
+            // may: to cut it up would let the other side say into how many pieces.
+            if !sent.sacked && sent.start.ge(start) {
                 self.forget(&sent, sent.len());
                 self.sent[i].sacked = true;
                 self.sent[i].lost = false;
@@ -193,7 +210,7 @@ impl Scoreboard {
             rack.highest = Some(sent.end);
         }
         // The acknowledgement of something sent again may be for the first time it was sent.
-        if sent.again && rack.valid && rtt < rack.rtt / 2 {
+        if sent.again && (delivered.original || (rack.valid && rtt < rack.rtt / 2)) {
             return;
         }
         if !rack.valid || rack.is_before(sent) {
@@ -266,7 +283,27 @@ impl Scoreboard {
 
     /// After a time-out: everything that is not known to have arrived.
     pub fn lose_all(&mut self) {
+        if self.sent.front().is_some_and(|first| first.sacked) {
+            // The other side did not keep what it had (RFC 2018, section 8).
+            self.sent.iter_mut().for_each(|sent| sent.sacked = false);
+            (self.sacked_bytes, self.sacked_segments) = (0, 0);
+        }
         self.lose_longer(0);
+    }
+
+    /// Without selective acknowledgements: the oldest one. How many bytes.
+    pub fn lose_first(&mut self) -> u32 {
+        let Some(first) = self.sent.front_mut().filter(|first| !first.lost && !first.sacked) else {
+            return 0;
+        };
+        first.lost = true;
+        self.lost_bytes += first.len();
+        first.len()
+    }
+
+    /// Gives back memory that only a long line needed.
+    pub fn shrink(&mut self) {
+        self.sent.shrink_to(KEPT_SEGMENTS);
     }
 
     /// Segments of more bytes than that.

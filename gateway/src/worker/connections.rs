@@ -218,7 +218,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn await_next_hop(&mut self, id: FlowId) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.over && !conn.tcp.may_send() {
+        if conn.over && conn.tcp.send_queue() == 0 {
             // Nobody can be told.
             return self.remove(id);
         }

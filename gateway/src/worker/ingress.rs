@@ -74,8 +74,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 None
             }
             Ingress::Tcp(packet) => self.segment(p, &packet, may_hand_off),
-            Ingress::PathMtu { key, mtu } => {
-                self.path_mtu(&key, mtu);
+            Ingress::PathMtu { key, seq, mtu } => {
+                self.path_mtu(&key, seq, mtu);
                 None
             }
             Ingress::Unreachable { key, hard } => {
@@ -96,12 +96,16 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn segment(&mut self, p: usize, packet: &TcpPacket<'_>, may_hand_off: bool) -> Option<u16> {
         if let Some(id) = self.flows.get(&packet.key) {
             let conn = self.conns.get_mut(id)?;
-            let event = self.engine.input(&mut conn.tcp, self.now, packet.ip);
+            let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp);
             conn.note(event);
             if packet.flags.fin {
                 conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);
             }
             Self::wake(&mut self.ready, id, conn);
+            if conn.tcp.has_unreported_gaps() {
+                // One acknowledgement for a whole burst would name the last three only.
+                self.output(id);
+            }
             return None;
         }
         if may_hand_off && self.config.workers > 1 {
@@ -211,12 +215,19 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         };
         let Some(conn) = self.conns.get_mut(id) else { return };
         let profile = self.ports[p].profile;
-        self.engine.accept(&mut conn.tcp, self.now, (local, remote), profile, packet.ip);
+        if !self.engine.accept(&mut conn.tcp, self.now, (local, remote), profile, packet.tcp) {
+            self.counters.drop_frame(DropReason::TcpMalformed);
+            return self.remove(id);
+        }
         Self::wake(&mut self.ready, id, conn);
     }
 
-    fn path_mtu(&mut self, key: &FlowKey, mtu: usize) {
+    /// RFC 5927, section 7.2: only a report of what is on its way is believed.
+    fn path_mtu(&mut self, key: &FlowKey, seq: u32, mtu: usize) {
         let Some(conn) = self.flows.get(key).and_then(|id| self.conns.get_mut(id)) else { return };
+        if !conn.tcp.is_on_its_way(seq) {
+            return self.counters.drop_frame(DropReason::IcmpIgnored);
+        }
         let old = conn.tcp.profile();
         if mtu < self.engine.mtu(old) {
             let checksum_offload = self.ports[usize::from(conn.port)].io.caps().tx_checksum;

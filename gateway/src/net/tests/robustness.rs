@@ -66,7 +66,7 @@ fn account(frame: &[u8]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(wire.frames.is_empty(), packet.flags.rst);
                 1
             }
-            Ingress::PathMtu { key, mtu } => {
+            Ingress::PathMtu { key, mtu, .. } => {
                 prop_assert!((552..1500).contains(mtu));
                 prop_assert!(host.stack.is_local(key.local.into()));
                 1

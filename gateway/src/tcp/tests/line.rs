@@ -67,7 +67,7 @@ impl World {
         c.output(now);
         let syn = c.line.segments.pop_front().unwrap();
         let profile = s.engine.profile(PROFILE);
-        assert!(s.engine.accept(&mut s.conn, now, (server, client), profile, &syn));
+        assert!(s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]));
         let (flights, random) = (BinaryHeap::new(), StdRng::seed_from_u64(seed));
         let (number, sent) = (0, 0);
         Self { sides: [c, s], line, now, free_at: [now; 2], flights, number, random, sent }

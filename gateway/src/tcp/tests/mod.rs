@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::*;
 
 mod line;
+mod script;
 use crate::time::{Duration, Instant};
 
 /// Segments that one side has sent.
@@ -55,7 +56,7 @@ impl Side {
     }
 
     fn input(&mut self, now: Instant, segment: &[u8]) {
-        let event = self.engine.input(&mut self.conn, now, segment);
+        let event = self.engine.input(&mut self.conn, now, &segment[20..]);
         if event != TcpEvent::None {
             self.events.push(event);
         }
@@ -81,7 +82,7 @@ fn established(now: Instant) -> (Side, Side) {
     c.output(now);
     let syn = c.line.segments.pop_front().unwrap();
     let profile = s.engine.profile(PROFILE);
-    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn);
+    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]);
     exchange(&mut c, &mut s, now);
     assert_eq!(c.events, [TcpEvent::Established]);
     assert_eq!(s.events, [TcpEvent::Established]);
@@ -116,7 +117,7 @@ fn initial_sequence_numbers_are_those_of_rfc_6528() {
     let syn = c.line.segments.pop_front().unwrap();
     assert_eq!(seq_of(&syn), IsnSecret::new([1; 16]).isn(now, client, server));
     let profile = s.engine.profile(PROFILE);
-    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn);
+    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]);
     s.output(now);
     let syn_ack = s.line.segments.pop_front().unwrap();
     assert_eq!(seq_of(&syn_ack), IsnSecret::new([2; 16]).isn(now, server, client));
@@ -237,7 +238,7 @@ fn a_segment_beyond_the_ring_is_harmless() {
         c.output(now);
         let syn = c.line.segments.pop_front().unwrap();
         let profile = s.engine.profile(PROFILE);
-        s.engine.accept(&mut s.conn, now, (server, client), profile, &syn);
+        s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]);
         exchange(&mut c, &mut s, now);
         for _ in 0..40 {
             c.conn.send_slice(&[1; 20_000]);
@@ -282,4 +283,40 @@ fn losses_in_both_directions_at_once_do_not_hang() {
     }
     assert_eq!((c.conn.send_queue(), s.conn.send_queue()), (0, 0), "everything is acknowledged");
     assert_eq!((c.conn.recv_len(), s.conn.recv_len()), (4_000, 4_000));
+}
+
+/// Sequence numbers wrap, and what is further back than half of them looks like the future.
+#[test]
+fn gigabytes_through_one_connection() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    let total = 9u64 << 29;
+    let (mut sent, mut received) = (0u64, 0u64);
+    let mark = |at: u64| (at >> 4) as u8 ^ (at >> 29) as u8;
+    while received < total {
+        c.conn.send(|free| {
+            let n = free.len().min((total - sent) as usize);
+            for at in (0..n).step_by(61) {
+                free[at] = mark(sent + at as u64);
+            }
+            sent += n as u64;
+            // The reader looks at the same places.
+            (n - n % 61, ())
+        });
+        sent = received + c.conn.send_queue() as u64;
+        exchange(&mut c, &mut s, now);
+        while s.conn.recv_len() > 0 {
+            received += s.conn.recv(|run| {
+                let first = (61 - received % 61) % 61;
+                for at in (first as usize..run.len()).step_by(61) {
+                    assert_eq!(run[at], mark(received + at as u64), "byte {}", received + at as u64);
+                }
+                (run.len(), run.len() as u64)
+            });
+        }
+        now += Duration::from_micros(50);
+    }
+    c.conn.close();
+    exchange(&mut c, &mut s, now);
+    assert!(s.conn.recv_finished());
 }
