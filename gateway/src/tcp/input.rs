@@ -77,9 +77,8 @@ impl TcpConn {
             None => self.recv_shift = 0,
         }
         self.sack = syn.sack_permitted;
-        self.timestamps = syn
-            .timestamp
-            .map(|timestamp| Timestamps { recent: timestamp.tsval, recent_at: now });
+        self.timestamps =
+            syn.timestamp.map(|timestamp| Timestamps { recent: timestamp.tsval, recent_at: now });
         self.window = u32::from(syn.window_len);
         self.max_window = self.window;
         (self.window_seq, self.window_ack) = (self.irs, self.una);
@@ -354,8 +353,7 @@ impl TcpConn {
     fn acknowledged(&mut self, now: Instant, ack: Seq, segment: &TcpRepr<'_>, profile: Profile) {
         let seq = seq_of(segment);
         let original = self.echoes_the_first(segment);
-        let mut delivered = Delivered { original, ..Delivered::default() };
-        let flight = self.sent.flight();
+        let mut delivered = Delivered::by(original);
         let advances = ack.gt(self.una);
         let before = self.una;
         if advances {
@@ -394,11 +392,11 @@ impl TcpConn {
         let brought = advances || delivered.bytes > 0;
         self.probe_answered(now, ack, duplicate, brought);
         if !self.sack {
-            self.count_duplicates(now, flight, segment, advances, profile);
+            self.count_duplicates(now, segment, advances, profile);
         }
         if brought {
             self.spurious(original, advances);
-            self.repair(now, flight, &delivered, advances, profile);
+            self.repair(now, &delivered, advances, profile);
         }
     }
 
@@ -407,7 +405,6 @@ impl TcpConn {
     fn count_duplicates(
         &mut self,
         now: Instant,
-        flight: u32,
         segment: &TcpRepr<'_>,
         advances: bool,
         profile: Profile,
@@ -423,8 +420,9 @@ impl TcpConn {
             return;
         }
         self.duplicates = self.duplicates.saturating_add(1);
-        if self.duplicates == DUPLICATES && self.repair == Repair::No && self.sent.lose_first() > 0 {
-            self.begin_repair(now, flight);
+        if self.duplicates == DUPLICATES && self.repair == Repair::No && self.sent.lose_first() > 0
+        {
+            self.begin_repair(now);
             self.reduction.allowance = self.mss(profile);
         }
     }
@@ -503,14 +501,7 @@ impl TcpConn {
     }
 
     /// Finds losses, and says how much may be sent.
-    fn repair(
-        &mut self,
-        now: Instant,
-        flight: u32,
-        delivered: &Delivered,
-        advances: bool,
-        profile: Profile,
-    ) {
+    fn repair(&mut self, now: Instant, delivered: &Delivered, advances: bool, profile: Profile) {
         if let Repair::Fast(point) | Repair::Slow(point) = self.repair
             && self.una.ge(point)
         {
@@ -520,7 +511,7 @@ impl TcpConn {
             }
             self.repair = Repair::No;
         }
-        let lost = self.find_losses(now, flight);
+        let lost = self.find_losses(now);
         let mss = self.mss(profile);
         if let Repair::Fast(_) = self.repair {
             self.reduce(delivered.bytes, lost == 0 && advances, mss);
@@ -548,18 +539,20 @@ impl TcpConn {
     }
 
     /// Marks losses and begins to repair them; how many bytes there are of them.
-    pub(super) fn find_losses(&mut self, now: Instant, flight: u32) -> u32 {
+    pub(super) fn find_losses(&mut self, now: Instant) -> u32 {
         let (Some(min), Some(smooth)) = (self.rtt.min(), self.rtt.smooth()) else { return 0 };
         let recovering = self.repair != Repair::No;
         let (lost, again_at) = self.sent.detect(now, min, smooth, recovering);
         self.reorder_at = again_at;
         if lost > 0 && !recovering {
-            self.begin_repair(now, flight);
+            self.begin_repair(now);
         }
         lost
     }
 
-    fn begin_repair(&mut self, now: Instant, flight: u32) {
+    fn begin_repair(&mut self, now: Instant) {
+        // All that is not acknowledged in order, as RFC 5681 and RFC 6937 count it.
+        let flight = self.nxt.since(self.una);
         self.repair = Repair::Fast(self.nxt);
         self.control.get_mut().lost(now, flight);
         self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };

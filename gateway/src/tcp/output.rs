@@ -124,12 +124,12 @@ impl TcpConn {
     }
 
     fn run_timers(&mut self, now: Instant, profile: Profile) {
-        if self.reorder_at.is_some_and(|at| at <= now) {
-            let flight = self.sent.flight();
-            if self.find_losses(now, flight) > 0 && matches!(self.repair, Repair::Fast(_)) {
-                // No acknowledgement may come that would let it out.
-                self.reduction.allowance = self.reduction.allowance.max(self.mss(profile));
-            }
+        if self.reorder_at.is_some_and(|at| at <= now)
+            && self.find_losses(now) > 0
+            && matches!(self.repair, Repair::Fast(_))
+        {
+            // No acknowledgement may come that would let it out.
+            self.reduction.allowance = self.reduction.allowance.max(self.mss(profile));
         }
         if self.rto_at().is_some_and(|at| at <= now) {
             self.time_out(now);

@@ -45,10 +45,16 @@ pub(super) struct Delivered {
     pub bytes: u32,
     /// Round trip of the segment that was sent last, if all is sure about it.
     pub rtt: Option<Duration>,
-    /// Set by the caller: the acknowledgement is for what was sent first, not for a repetition.
-    pub original: bool,
+    /// The acknowledgement is for what was sent first, not for a repetition.
+    original: bool,
     /// Send time of the segment of `rtt`'s kind, for any of them.
     latest: Option<Instant>,
+}
+
+impl Delivered {
+    pub fn by(original: bool) -> Self {
+        Self { original, ..Self::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -425,6 +431,19 @@ mod tests {
         board.duplicate_reported();
         board.find_all();
         assert_eq!(board.detect(at(27), RTT, RTT, false), (0, Some(at(32))));
+    }
+
+    /// RFC 2018, section 8: it may forget what it has said to have.
+    #[test]
+    fn who_forgets_gets_it_again() {
+        let mut board = sent(4);
+        let mut delivered = Delivered::default();
+        board.sack((Seq(10), Seq(40)), at(23), &mut delivered);
+        board.acknowledge(Seq(10), at(40), &mut delivered);
+        assert_eq!(board.flight(), 0);
+        board.lose_all();
+        assert_eq!((board.lost_bytes(), board.any_sacked()), (30, false));
+        assert_eq!(board.first_lost().map(|(_, sent)| sent.start), Some(Seq(10)));
     }
 
     #[test]

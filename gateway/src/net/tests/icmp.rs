@@ -152,7 +152,9 @@ fn path_mtu_reports() {
         (error_v6(2, 0, 1400, &quoted("fd00::1", "fd00:5::9")), "fd00::1", "fd00:5::9", 1400),
         (error_v6(2, 0, 576, &quoted("fd00::1", "fd00:5::9")), "fd00::1", "fd00:5::9", 1280),
     ] {
-        let Ingress::PathMtu { key: k, mtu, .. } = host.receive(&frame) else { panic!("{expected}") };
+        let Ingress::PathMtu { key: k, mtu, .. } = host.receive(&frame) else {
+            panic!("{expected}")
+        };
         assert_eq!((k, mtu), (key(local, remote), expected));
     }
     assert_eq!(host.dropped(&error_v4(3, 4, 1500, &quote)), DropReason::IcmpIgnored);

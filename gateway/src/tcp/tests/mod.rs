@@ -309,7 +309,12 @@ fn gigabytes_through_one_connection() {
             received += s.conn.recv(|run| {
                 let first = (61 - received % 61) % 61;
                 for at in (first as usize..run.len()).step_by(61) {
-                    assert_eq!(run[at], mark(received + at as u64), "byte {}", received + at as u64);
+                    assert_eq!(
+                        run[at],
+                        mark(received + at as u64),
+                        "byte {}",
+                        received + at as u64
+                    );
                 }
                 (run.len(), run.len() as u64)
             });
