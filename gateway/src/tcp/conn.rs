@@ -125,6 +125,8 @@ pub struct TcpConn {
     pub(super) repair: Repair,
     pub(super) reduction: Reduction,
     pub(super) probe: Option<Probe>,
+    /// One was sent, and nothing has arrived since: the time-out comes next.
+    pub(super) probed: bool,
     /// Acknowledgements of nothing new; counted where there are no selective ones.
     pub(super) duplicates: u8,
     /// Reports of duplicates count once a round, which ends here.
@@ -223,6 +225,7 @@ impl TcpConn {
             repair: Repair::No,
             reduction: Reduction::default(),
             probe: None,
+            probed: false,
             peak: 0,
             round_end: Seq(0),
             doubt: Doubt::Judged,

@@ -228,10 +228,12 @@ impl TcpConn {
             }
             return event;
         }
-        self.take(now, seq, payload, profile);
         if fin && (end.le(right) || end == self.rcv_nxt) && end.ge(self.rcv_nxt) {
-            self.remote_fin = Some(end);
+            // There is one, and nothing behind it.
+            self.remote_fin.get_or_insert(end);
         }
+        let fin = fin && self.remote_fin == Some(end);
+        self.take(now, seq, payload, fin, profile);
         if self.remote_fin == Some(self.rcv_nxt) {
             self.rcv_nxt += 1;
             self.edge = self.edge.max(self.rcv_nxt);
@@ -314,8 +316,8 @@ impl TcpConn {
 
     // --- data -----------------------------------------------------------------------------------
 
-    fn take(&mut self, now: Instant, seq: Seq, payload: &[u8], profile: Profile) {
-        if payload.is_empty() {
+    fn take(&mut self, now: Instant, seq: Seq, payload: &[u8], fin: bool, profile: Profile) {
+        if payload.is_empty() && !(fin && seq.gt(self.rcv_nxt)) {
             return;
         }
         let offset = seq.since(self.rcv_nxt) as usize;
@@ -324,19 +326,21 @@ impl TcpConn {
             // Beyond the window.
             self.ack = Ack::Now;
         }
-        if n == 0 {
+        let whole = n == payload.len();
+        if n == 0 && !(whole && fin) {
             return;
         }
         let end = seq + n as u32;
         if offset > 0 {
             self.ack = Ack::Now;
-            // A gap too many: it comes again.
-            self.assembler.insert((seq, end));
+            // A gap too many: it comes again. The FIN has a number, too.
+            self.assembler.insert((seq, end + u32::from(fin && whole)));
             self.unreported = self.unreported.saturating_add(1);
             return;
         }
         let filled = !self.assembler.is_empty();
         let next = self.assembler.advance(end);
+        let next = self.remote_fin.map_or(next, |fin| next.min(fin));
         self.rx.extend(next.since(self.rcv_nxt) as usize);
         self.rcv_nxt = next;
         // RFC 5681, section 4.2: at once when a gap is filled, and every second full segment.
@@ -395,6 +399,7 @@ impl TcpConn {
             self.count_duplicates(now, segment, advances, profile);
         }
         if brought {
+            self.probed = false;
             self.spurious(original, advances);
             self.repair(now, &delivered, advances, profile);
         }

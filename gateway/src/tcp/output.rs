@@ -182,6 +182,7 @@ impl TcpConn {
         let smooth = self.rtt.smooth()?;
         let quiet = self.repair == Repair::No
             && self.probe.is_none()
+            && !self.probed
             && !self.sent.any_sacked()
             && self.sent.lost_bytes() == 0;
         if !self.sack || !quiet || self.sent.is_empty() || self.una.le(self.iss) {
@@ -273,7 +274,7 @@ impl TcpConn {
             return None;
         }
         let (i, sent) = self.sent.last()?;
-        self.probe = Some(Probe { end: self.nxt, again: true });
+        (self.probe, self.probed) = (Some(Probe { end: self.nxt, again: true }), true);
         self.rto_from = now;
         let piece = self.piece(sent.start, sent.end, mss);
         Some(self.again(now, i, sent.start, piece))
@@ -373,6 +374,7 @@ impl TcpConn {
         if probing {
             self.rto_from = now;
             self.probe = Some(Probe { end: self.nxt + numbers, again: false });
+            self.probed = true;
         }
         let seq = self.nxt;
         self.sent.push(seq, seq + numbers, now);

@@ -247,6 +247,19 @@ fn gaps_are_reported_at_once_the_latest_first() {
     assert_eq!((script.output()[0].ack, script.side.conn.recv_len()), (Some(401), 400));
 }
 
+/// Its number is reported like those of bytes, or the other side would think it lost.
+#[test]
+fn an_end_behind_a_gap_is_reported_too() {
+    let mut script = Script::connected(u16::MAX);
+    script.reply(TcpControl::Fin, 101, Some(1), &[2; 100], u16::MAX);
+    let ack = script.output();
+    assert_eq!((ack[0].ack, &ack[0].sack[..]), (Some(1), &[(101, 202)][..]));
+    script.reply(TcpControl::None, 1, Some(1), &[2; 100], u16::MAX);
+    assert_eq!((script.output()[0].ack, script.side.conn.recv_len()), (Some(202), 200));
+    script.side.conn.skip(200);
+    assert!(script.side.conn.recv_finished());
+}
+
 /// Three segments behind a gap, and the window is reduced; RFC 6675, RFC 8985.
 #[test]
 fn a_gap_is_filled_without_a_time_out() {
