@@ -62,6 +62,8 @@ pub const MAX_HALF_OPEN_PER_SOURCE: usize = 2_048;
 pub const TIMER_TICK: Duration = Duration::from_millis(1);
 /// Slots of the timer wheel; a deadline further away goes round.
 pub const TIMER_SLOTS: usize = 4_096;
+/// Timers that fire in one turn of a worker without its having to make room for them.
+pub const TIMERS_AT_ONCE: usize = 1_024;
 /// First source port of outbound connections (RFC 6335, section 6, dynamic ports from 49152; the
 /// gateway owns its addresses alone, so it takes the larger range Linux uses).
 pub const EPHEMERAL_PORT_FIRST: u16 = 16_384;
@@ -78,6 +80,14 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(100);
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(75);
 /// Asked again after this, until the user time-out ends it.
 pub const TCP_KEEPALIVE_REPEAT: Duration = Duration::from_secs(5);
+/// Gaps in what was received that a connection remembers; a segment that would make one more is
+/// dropped, and comes again. A queue that overflows on the way loses every other segment of a round
+/// trip.
+pub const TCP_MAX_GAPS: usize = 512;
+/// Segments of a connection on their way: 46 MB of the usual size.
+pub const TCP_MAX_SEGMENTS: usize = 32_768;
+/// Of these, what a connection keeps room for when it is put back.
+pub const TCP_KEPT_SEGMENTS: usize = 1_024;
 /// Segments of one connection sent in one turn.
 pub const OUTPUT_BURST: usize = 64;
 /// Connections at rest kept for reuse, per kind and worker.

@@ -1,10 +1,8 @@
 //! Which bytes beyond the next expected one are there already.
 
 use super::seq::Seq;
+use crate::limits::TCP_MAX_GAPS;
 
-/// Gaps a connection remembers; a segment that would make one more is dropped, and comes again. A
-/// queue that overflows on the way loses every other segment of a round trip.
-const MAX_BLOCKS: usize = 512;
 /// Of RFC 2018: with timestamps there is room for three blocks in a segment.
 pub(super) const SACK_BLOCKS: usize = 3;
 
@@ -35,7 +33,7 @@ impl Assembler {
             self.duplicate = Some((start, end));
         }
         let touches = |(a, b): &Block| a.le(end) && start.le(*b);
-        if self.blocks.len() >= MAX_BLOCKS && !self.blocks.iter().any(touches) {
+        if self.blocks.len() >= TCP_MAX_GAPS && !self.blocks.iter().any(touches) {
             return false;
         }
         let mut i = 0;
@@ -111,7 +109,7 @@ mod tests {
     #[test]
     fn too_many_gaps_are_refused_and_growing_ones_are_not() {
         let mut a = Assembler::default();
-        for n in 0..MAX_BLOCKS as u32 {
+        for n in 0..TCP_MAX_GAPS as u32 {
             assert!(a.insert(block(100 + n * 10, 105 + n * 10)));
         }
         assert!(!a.insert(block(50_000, 50_010)));

@@ -177,6 +177,8 @@ pub struct TcpConn {
 }
 
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Bytes of a segment on most paths, and no more.
+const USUAL_SEGMENT: usize = 1_400;
 /// Before the path is known.
 const SOME_MSS: u32 = 536;
 
@@ -199,7 +201,9 @@ impl std::fmt::Debug for TcpConn {
 impl TcpConn {
     fn new(recv_bytes: usize, send_bytes: usize) -> Self {
         let (rx, tx) = (Ring::new(ring_size(recv_bytes)), Ring::new(ring_size(send_bytes)));
-        Self::with(rx, tx, Scoreboard::default())
+        // A full ring of full segments is known without growing.
+        let sent = Scoreboard::with_room(tx.capacity() / USUAL_SEGMENT);
+        Self::with(rx, tx, sent)
     }
 
     fn with(rx: Ring, tx: Ring, sent: Scoreboard) -> Self {

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use super::assembler::Block;
 use super::seq::Seq;
+use crate::limits::{TCP_KEPT_SEGMENTS, TCP_MAX_SEGMENTS};
 use crate::time::Instant;
 
 /// Selectively acknowledged segments after which reordering is no excuse any more, as long as none
 /// was ever seen (RFC 8985, section 6.2).
 const DUPLICATE_THRESHOLD: usize = 3;
-/// Segments on their way: 46 MB of the usual size.
-const MAX_SEGMENTS: usize = 32_768;
-/// Room that a connection keeps for its next user.
-const KEPT_SEGMENTS: usize = 1_024;
 /// Rounds for which a wider reordering window lasts (RFC 8985, section 6.2).
 const WIDER_FOR: u32 = 16;
 const WIDEST: u32 = 64;
@@ -85,6 +82,12 @@ pub(super) struct Scoreboard {
 }
 
 impl Scoreboard {
+    /// For so many segments, or what is kept.
+    pub fn with_room(segments: usize) -> Self {
+        let sent = VecDeque::with_capacity(segments.min(TCP_KEPT_SEGMENTS));
+        Self { sent, ..Self::default() }
+    }
+
     pub fn clear(&mut self) {
         self.sent.clear();
         (self.sacked_bytes, self.sacked_segments, self.lost_bytes) = (0, 0, 0);
@@ -102,7 +105,7 @@ impl Scoreboard {
 
     /// No further segment can be noted until some are acknowledged.
     pub fn is_full(&self) -> bool {
-        self.sent.len() >= MAX_SEGMENTS
+        self.sent.len() >= TCP_MAX_SEGMENTS
     }
 
     /// Bytes thought to be on their way (RFC 6675's pipe).
@@ -309,7 +312,7 @@ impl Scoreboard {
 
     /// Gives back memory that only a long line needed.
     pub fn shrink(&mut self) {
-        self.sent.shrink_to(KEPT_SEGMENTS);
+        self.sent.shrink_to(TCP_KEPT_SEGMENTS);
     }
 
     /// Segments of more bytes than that.

@@ -36,7 +36,7 @@ use self::ports::Port;
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
-use crate::limits::{CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK};
+use crate::limits::{CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK, TIMERS_AT_ONCE};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
 use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
@@ -202,7 +202,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             blocked: Vec::new(),
             unresolved: Vec::new(),
             neighbour_events: Vec::new(),
-            due: Vec::new(),
+            due: Vec::with_capacity(TIMERS_AT_ONCE),
             pools: Vec::new(),
             round_robin: Vec::new(),
             source_loads: SourceLoads::default(),
