@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::progress::print_line;
 
+/// EAL's file prefix of a gateway that process `pid` of this program starts.
+pub fn file_prefix(pid: u32, site: &str) -> String {
+    format!("clgw-bench-{pid}-{site}")
+}
+
 /// Removes the directory of a prefix when dropped; to be dropped after the process of that prefix
 /// has ended, or its EAL was cleaned up.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::lab::SITES;
+use crate::lab::runtime_dir::file_prefix;
 use crate::objects::Objects;
 
 pub const VIP: &str = "10.1.0.80:80";
@@ -34,10 +35,7 @@ pub const SERVER_END: End = End { link: "server", listens: true };
 /// EAL's file prefix of the generator in this process, and of both gateways that it starts.
 pub fn file_prefixes(pid: u32) -> [String; 3] {
     let [a, b] = SITES;
-    ["", a, b].map(|site| match site {
-        "" => format!("clgw-bench-{pid}"),
-        site => format!("clgw-bench-{pid}-{site}"),
-    })
+    [format!("clgw-bench-{pid}"), file_prefix(pid, a), file_prefix(pid, b)]
 }
 
 #[derive(Clone, Copy, Debug)]

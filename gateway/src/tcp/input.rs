@@ -197,8 +197,7 @@ impl TcpConn {
         // A repeated segment's acknowledgement counts: when both sides repeat what the other one
         // has, nothing else would tell them.
         self.acknowledged(now, ack, segment, profile);
-        let ours = self.fin_acknowledged();
-        if ours {
+        if self.fin_acknowledged() {
             match self.state {
                 State::FinWait1 => self.state = State::FinWait2,
                 State::Closing => {

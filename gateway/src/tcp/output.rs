@@ -67,7 +67,7 @@ impl TcpConn {
         if self.state == State::Closed {
             return (TcpEvent::None, self.say_reset(now, profile, sink));
         }
-        if self.expired(now) {
+        if self.given_up_at().is_some_and(|at| at <= now) {
             self.abort();
             self.say_reset(now, profile, sink);
             return (TcpEvent::TimedOut, self.reset);
@@ -115,12 +115,12 @@ impl TcpConn {
 
     // --- timers ---------------------------------------------------------------------------------
 
-    /// The other side does not answer any more.
-    fn expired(&self, now: Instant) -> bool {
-        let silent = now.since(self.heard) >= TCP_USER_TIMEOUT;
-        let asked = self.persists > 0 || self.alive_at.since(self.heard) > Duration::ZERO;
-        let stuck = !self.sent.is_empty() && now.since(self.progress) >= TCP_USER_TIMEOUT;
-        stuck || (silent && asked)
+    /// When the other side has not answered for too long.
+    fn given_up_at(&self) -> Option<Instant> {
+        let stuck = (!self.sent.is_empty()).then_some(self.progress);
+        let asked = self.persists > 0 || self.alive_at > self.heard;
+        let silent = asked.then_some(self.heard);
+        [stuck, silent].into_iter().flatten().min().map(|since| since + TCP_USER_TIMEOUT)
     }
 
     fn run_timers(&mut self, now: Instant, profile: Profile) {
@@ -188,7 +188,7 @@ impl TcpConn {
         if !self.sack || !quiet || self.sent.is_empty() || self.una.le(self.iss) {
             return None;
         }
-        let single = self.sent.newest().is_some_and(|sent| sent.start.le(self.una));
+        let single = self.sent.last().is_some_and(|(_, sent)| sent.start.le(self.una));
         let delay = if single { PEER_ACK_DELAY } else { Duration::ZERO };
         let wait = (2 * smooth).max(PROBE_MIN) + delay;
         // The time-out comes first then.
@@ -221,9 +221,6 @@ impl TcpConn {
             Ack::Now => Some(now),
             Ack::By(at) => Some(at),
         };
-        let stuck = (!self.sent.is_empty()).then(|| self.progress + TCP_USER_TIMEOUT);
-        let asked = self.persists > 0 || self.alive_at > self.heard;
-        let silent = asked.then(|| self.heard + TCP_USER_TIMEOUT);
         let waiting = (self.nxt == self.iss || self.window_grew(profile)).then_some(now);
         [
             ack,
@@ -232,8 +229,7 @@ impl TcpConn {
             self.reorder_at,
             self.persist_at,
             self.keepalive_at(),
-            stuck,
-            silent,
+            self.given_up_at(),
             waiting,
         ]
         .into_iter()
@@ -248,6 +244,14 @@ impl TcpConn {
         match self.repair {
             Repair::Fast(_) => self.reduction.allowance,
             _ => self.control.get().window().saturating_sub(self.sent.flight()),
+        }
+    }
+
+    /// Takes what is sent off the allowance; outside of fast repairs the flight tells.
+    fn spend(&mut self, numbers: u32) {
+        if let Repair::Fast(_) = self.repair {
+            self.reduction.sent += numbers;
+            self.reduction.allowance = self.reduction.allowance.saturating_sub(numbers);
         }
     }
 
@@ -301,10 +305,7 @@ impl TcpConn {
         if self.doubt == Doubt::Open {
             self.doubt = Doubt::Since(self.clock(now));
         }
-        if let Repair::Fast(_) = self.repair {
-            self.reduction.sent += len;
-            self.reduction.allowance = self.reduction.allowance.saturating_sub(len);
-        }
+        self.spend(len);
         if start == self.una {
             self.rto_from = now;
         }
@@ -367,10 +368,7 @@ impl TcpConn {
         if self.sent.is_empty() {
             self.started(now);
         }
-        if let Repair::Fast(_) = self.repair {
-            self.reduction.sent += numbers;
-            self.reduction.allowance = self.reduction.allowance.saturating_sub(numbers);
-        }
+        self.spend(numbers);
         if probing {
             self.rto_from = now;
             self.probe = Some(Probe { end: self.nxt + numbers, again: false });
@@ -451,24 +449,23 @@ impl TcpConn {
         let syn = next.control == TcpControl::Syn;
         let acknowledges = acknowledges && self.state != State::SynSent;
         let offered = syn && self.state == State::SynSent;
-        let mut window = 0;
+        let most = u32::from(u16::MAX);
+        // Of a SYN the window is not scaled.
+        let (window, edge) = if syn {
+            let window = self.rx.room().min(most as usize) as u32;
+            (window, self.rcv_nxt + window)
+        } else {
+            let edge = self.wanted_edge();
+            ((edge.since(self.rcv_nxt) >> self.recv_shift).min(most), edge)
+        };
         let mut sack_ranges = [None; SACK_BLOCKS];
         if acknowledges {
-            let edge = self.wanted_edge();
-            window = (edge.since(self.rcv_nxt) >> self.recv_shift).min(u32::from(u16::MAX)) as u16;
-            // Of a SYN the window is not scaled.
-            self.edge = if syn { self.rcv_nxt + u32::from(window) } else { edge };
+            self.edge = edge;
             if self.sack && !syn {
                 sack_ranges = self.assembler.report().map(|b| b.map(|(a, z)| (a.0, z.0)));
             }
             self.ack = Ack::No;
             (self.last_ack, self.unreported) = (self.rcv_nxt, 0);
-        }
-        if syn {
-            window = self.rx.room().min(usize::from(u16::MAX)) as u16;
-            if acknowledges {
-                self.edge = self.rcv_nxt + u32::from(window);
-            }
         }
         let header = ip_header(self.local);
         let tsval = self.clock(now);
@@ -482,7 +479,8 @@ impl TcpConn {
             control: next.control,
             seq_number: TcpSeqNumber(next.seq.0 as i32),
             ack_number: acknowledges.then_some(TcpSeqNumber(self.rcv_nxt.0 as i32)),
-            window_len: window,
+            // A reset tells nothing of it.
+            window_len: if syn || acknowledges { window as u16 } else { 0 },
             window_scale: (syn && scaled).then_some(self.recv_shift),
             max_seg_size: syn.then_some(largest as u16),
             sack_permitted: syn && (offered || self.sack),

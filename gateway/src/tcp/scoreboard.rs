@@ -122,10 +122,6 @@ impl Scoreboard {
         self.sacked_segments > 0
     }
 
-    pub fn newest(&self) -> Option<Sent> {
-        self.sent.back().copied()
-    }
-
     /// A segment was sent for the first time.
     pub fn push(&mut self, start: Seq, end: Seq, at: Instant) {
         let (again, sacked, lost) = (false, false, false);
@@ -341,7 +337,7 @@ impl Scoreboard {
         self.sent.iter().copied().enumerate().find(|(_, sent)| sent.lost)
     }
 
-    /// The newest segment, for a probe.
+    /// The newest segment.
     pub fn last(&self) -> Option<(usize, Sent)> {
         self.sent.back().map(|sent| (self.sent.len() - 1, *sent))
     }

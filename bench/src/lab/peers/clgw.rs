@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::{Gateways, PATIENCE, SERVICES, Site, write};
-use crate::lab::runtime_dir::RuntimeDir;
+use crate::lab::runtime_dir::{RuntimeDir, file_prefix};
 use crate::lab::{Lab, Net, Place};
 use crate::objects::Objects;
 
@@ -15,7 +15,7 @@ pub const VIP: &str = "10.1.0.80";
 pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways> {
     let mut gateways = Gateways::default();
     for site in sites {
-        gateways.runtime_dirs.push(RuntimeDir::of(file_prefix(site.name)));
+        gateways.runtime_dirs.push(RuntimeDir::of(file_prefix(std::process::id(), site.name)));
         let (config, objects) = files(site.place, site.cpu, net.links().mtu, lab.buffers);
         let file = site.dir.join("gateway.yaml");
         write(&file, &config)?;
@@ -27,10 +27,6 @@ pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways
     }
     gateways.wait_for(" ready ", PATIENCE)?;
     Ok(gateways)
-}
-
-fn file_prefix(site: &str) -> String {
-    format!("clgw-bench-{}-{site}", std::process::id())
 }
 
 /// What each connection's rings hold, KiB; `None` = the gateway's defaults.
@@ -67,7 +63,7 @@ fn files(place: Place, cpu: u16, mtu: usize, buffers: Buffers) -> (String, Strin
          - name: wan0\n  device: \"net_af_packet1,iface=wan0,{ring}\"\n  side: peer\n  \
          mtu: {mtu}\n  addresses: [{wan}/24{more}]\n\
          drain: {{ deadline: 2s }}\n",
-        file_prefix = file_prefix(name),
+        file_prefix = file_prefix(std::process::id(), name),
     );
     let sizes = [("service_kib", buffers.service_kib), ("peer_kib", buffers.peer_kib)];
     let sizes: Vec<String> =

@@ -13,7 +13,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// One direction.
 #[derive(Clone, Copy, Debug)]
-struct Line1 {
+struct Path {
     delay: Duration,
     /// Added to the delay, uniformly up to this.
     jitter: Duration,
@@ -27,7 +27,7 @@ struct Line1 {
     late: f64,
 }
 
-impl Default for Line1 {
+impl Default for Path {
     fn default() -> Self {
         Self {
             delay: MS,
@@ -45,7 +45,7 @@ type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
 struct World {
     sides: [Side; 2],
-    line: Line1,
+    line: Path,
     now: Instant,
     free_at: [Instant; 2],
     flights: BinaryHeap<Flight>,
@@ -56,18 +56,12 @@ struct World {
 }
 
 impl World {
-    fn new(line: Line1, ring: usize, seed: u64) -> Self {
+    fn new(line: Path, ring: usize, seed: u64) -> Self {
         let (mut c, mut s) = (Side::new(1), Side::new(2));
         c.conn = ConnPool::new(ring, ring, 1).take();
         s.conn = ConnPool::new(ring, ring, 1).take();
         let now = Instant::from_millis(10);
-        let (client, server) = addresses();
-        let profile = c.engine.profile(PROFILE);
-        assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
-        c.output(now);
-        let syn = c.line.segments.pop_front().unwrap();
-        let profile = s.engine.profile(PROFILE);
-        assert!(s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]));
+        call(&mut c, &mut s, now);
         let (flights, random) = (BinaryHeap::new(), StdRng::seed_from_u64(seed));
         let (number, sent) = (0, 0);
         Self { sides: [c, s], line, now, free_at: [now; 2], flights, number, random, sent }
@@ -75,7 +69,7 @@ impl World {
 
     /// Puts what a side has sent on the line.
     fn carry(&mut self, from: usize) {
-        let Line1 { delay, jitter, rate, queue, loss, duplicate, late } = self.line;
+        let Path { delay, jitter, rate, queue, loss, duplicate, late } = self.line;
         while let Some(segment) = self.sides[from].line.segments.pop_front() {
             self.sent += segment.len() as u64;
             let begins = self.free_at[from].max(self.now);
@@ -126,7 +120,7 @@ fn byte(n: usize, at: u64) -> u8 {
 }
 
 /// Payload that arrived within `seconds`, Mb/s.
-fn goodput(line: Line1, ring: usize, seconds: u64, seed: u64) -> f64 {
+fn goodput(line: Path, ring: usize, seconds: u64, seed: u64) -> f64 {
     let mut world = World::new(line, ring, seed);
     let end = world.now + Duration::from_secs(seconds);
     let mut received = 0u64;
@@ -144,9 +138,9 @@ fn goodput(line: Line1, ring: usize, seconds: u64, seed: u64) -> f64 {
     received as f64 * 8.0 / 1e6 / seconds as f64
 }
 
-fn long(rtt: u64, loss: f64) -> Line1 {
+fn long(rtt: u64, loss: f64) -> Path {
     let delay = Duration::from_millis(rtt) / 2;
-    Line1 { delay, rate: 400_000_000, queue: 50 * MS, loss, ..Line1::default() }
+    Path { delay, rate: 400_000_000, queue: 50 * MS, loss, ..Path::default() }
 }
 
 #[test]
@@ -173,7 +167,7 @@ fn losses_cost_what_cubic_says() {
 #[test]
 fn reordering_is_no_loss() {
     for rtt in [20, 50, 150] {
-        let line = Line1 { late: 0.01, ..long(rtt, 0.0) };
+        let line = Path { late: 0.01, ..long(rtt, 0.0) };
         let rate = goodput(line, 16 << 20, 10, 3);
         eprintln!("RTT {rtt} ms, reordered: {rate:.1} Mb/s");
         assert!(rate > 150.0, "RTT {rtt} ms: {rate:.1} Mb/s");
@@ -181,7 +175,7 @@ fn reordering_is_no_loss() {
 }
 
 /// Two applications with habits, until both directions have ended.
-fn exchange_all(line: Line1, ring: usize, seed: u64, totals: [u64; 2]) {
+fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
     let mut world = World::new(line, ring, seed);
     let (mut sent, mut received) = ([0u64; 2], [0u64; 2]);
     let mut over = [false; 2];
@@ -233,7 +227,7 @@ fn exchange_all(line: Line1, ring: usize, seed: u64, totals: [u64; 2]) {
 
 #[test]
 fn everything_arrives_over_a_bad_line() {
-    let line = Line1 { loss: 0.02, duplicate: 0.02, jitter: 3 * MS, ..Line1::default() };
+    let line = Path { loss: 0.02, duplicate: 0.02, jitter: 3 * MS, ..Path::default() };
     for seed in 0..20 {
         exchange_all(line, 40_000, seed, [300_000, 200_000]);
     }
@@ -255,7 +249,7 @@ proptest! {
         b in 0u64..200_000,
     ) {
         let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
-        let line = Line1 { delay, jitter, rate, loss, duplicate, ..Line1::default() };
+        let line = Path { delay, jitter, rate, loss, duplicate, ..Path::default() };
         exchange_all(line, ring, seed, [a, b]);
     }
 }

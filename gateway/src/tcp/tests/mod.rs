@@ -73,16 +73,22 @@ fn seq_of(ip: &[u8]) -> u32 {
     u32::from_be_bytes(ip[24..28].try_into().unwrap())
 }
 
-/// Client and server after the handshake.
-fn established(now: Instant) -> (Side, Side) {
-    let (mut c, mut s) = (Side::new(1), Side::new(2));
+/// The client has called and the server has heard it; the SYN.
+fn call(c: &mut Side, s: &mut Side, now: Instant) -> Vec<u8> {
     let (client, server) = addresses();
     let profile = c.engine.profile(PROFILE);
     assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
     c.output(now);
     let syn = c.line.segments.pop_front().unwrap();
     let profile = s.engine.profile(PROFILE);
-    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]);
+    assert!(s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]));
+    syn
+}
+
+/// Client and server after the handshake.
+fn established(now: Instant) -> (Side, Side) {
+    let (mut c, mut s) = (Side::new(1), Side::new(2));
+    call(&mut c, &mut s, now);
     exchange(&mut c, &mut s, now);
     assert_eq!(c.events, [TcpEvent::Established]);
     assert_eq!(s.events, [TcpEvent::Established]);
@@ -111,13 +117,8 @@ fn initial_sequence_numbers_are_those_of_rfc_6528() {
     let now = Instant::from_millis(7);
     let (mut c, mut s) = (Side::new(1), Side::new(2));
     let (client, server) = addresses();
-    let profile = c.engine.profile(PROFILE);
-    assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
-    c.output(now);
-    let syn = c.line.segments.pop_front().unwrap();
+    let syn = call(&mut c, &mut s, now);
     assert_eq!(seq_of(&syn), IsnSecret::new([1; 16]).isn(now, client, server));
-    let profile = s.engine.profile(PROFILE);
-    s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]);
     s.output(now);
     let syn_ack = s.line.segments.pop_front().unwrap();
     assert_eq!(seq_of(&syn_ack), IsnSecret::new([2; 16]).isn(now, server, client));
@@ -232,13 +233,7 @@ fn a_segment_beyond_the_ring_is_harmless() {
         // The client may send more than the server's ring takes.
         c.conn = ConnPool::new(65_536, 1 << 20, 1).take();
         s.conn = ConnPool::new(ring, 65_536, 1).take();
-        let (client, server) = addresses();
-        let profile = c.engine.profile(PROFILE);
-        assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
-        c.output(now);
-        let syn = c.line.segments.pop_front().unwrap();
-        let profile = s.engine.profile(PROFILE);
-        s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]);
+        call(&mut c, &mut s, now);
         exchange(&mut c, &mut s, now);
         for _ in 0..40 {
             c.conn.send_slice(&[1; 20_000]);
