@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::limits;
 
-use super::{Hugepages, IdlePolicy, LogFormat, LogLevel};
+use super::{Congestion, Hugepages, IdlePolicy, LogFormat, LogLevel};
 
 pub const OBJECTS: &str = "objects/";
 
@@ -39,6 +39,9 @@ pub const SERVICE_KIB_RANGE: RangeInclusive<usize> = 8..=16_384;
 pub const PEER_KIB: usize = 256;
 /// A TLS record can only be opened when it is there as a whole.
 pub const PEER_KIB_RANGE: RangeInclusive<usize> = 32..=16_384;
+
+pub const SERVICE_CONGESTION: Congestion = Congestion::Cubic;
+pub const PEER_CONGESTION: Congestion = Congestion::Bbr;
 
 pub const DRAIN_DEADLINE: Duration = limits::DRAIN_DEADLINE;
 /// Longer than an hour is a gateway that never restarts.

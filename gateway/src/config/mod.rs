@@ -65,6 +65,7 @@ pub struct GatewayConfig {
     /// Default none.
     pub vips: Vec<VipConfig>,
     pub buffers: BufferSizes,
+    pub congestion: Controllers,
     pub drain: DrainConfig,
     pub log: LogConfig,
 }
@@ -217,6 +218,25 @@ pub struct BufferSizes {
     pub service: usize,
     /// Towards other gateways, where round trips are long. Default 256 KiB.
     pub peer: usize,
+}
+
+/// How a TCP connection finds out what its path carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 9438: what most of the Internet runs; gives way at every loss.
+    #[default]
+    Cubic,
+    /// draft-ietf-ccwg-bbr: sends at the rate that arrives, and takes a loss for what it is: long
+    /// lines that lose packets stay full.
+    Bbr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Controllers {
+    /// Towards clients and services. Default [`Congestion::Cubic`].
+    pub service: Congestion,
+    /// Towards other gateways. Default [`Congestion::Bbr`].
+    pub peer: Congestion,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -135,6 +135,7 @@ fn every_key_is_in_the_commented_example() {
         ("tunnel", "tunnel: {zzzzzzzz: 1}\n".to_owned()),
         ("vips", "vips: [{zzzzzzzz: 1}]\n".to_owned()),
         ("buffers", "buffers: {zzzzzzzz: 1}\n".to_owned()),
+        ("congestion", "congestion: {zzzzzzzz: 1}\n".to_owned()),
         ("drain", "drain: {zzzzzzzz: 1}\n".to_owned()),
         ("log", "log: {zzzzzzzz: 1}\n".to_owned()),
     ] {
@@ -203,6 +204,7 @@ vips:
   - {import: shop/db, address: 127.0.0.1}
 buffers: {service_kib: 7, peer_kib: 31}
 buffers: {}
+congestion: {service: reno, peer: 1}
 drain: {deadline: 30}
 log: {level: loud, format: xml, colour: yes}
 extra: 1

@@ -124,6 +124,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
             workers: workers as u16,
             service_buffer: config.buffers.service,
             peer_buffer: config.buffers.peer,
+            congestion: config.congestion,
             warm_tunnels: config.tunnel.warm,
             max_idle_tunnels: config.tunnel.max_idle,
             seed,

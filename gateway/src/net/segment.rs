@@ -8,6 +8,9 @@ use crate::limits::ETHERNET_HEADER;
 use crate::port::TxMeta;
 use crate::telemetry::DropReason;
 
+/// "Congestion experienced" in the ECN field of the IP header (RFC 3168, section 5).
+const CE: u8 = 0b11;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpFlags {
     pub syn: bool,
@@ -34,6 +37,8 @@ pub struct TcpPacket<'f> {
     pub ack: u32,
     /// Bytes behind the TCP header.
     pub payload_len: usize,
+    /// A router has marked the packet (RFC 3168, CE).
+    pub congested: bool,
 }
 
 impl TcpPacket<'_> {
@@ -67,6 +72,12 @@ pub(super) fn parse<'f>(
     if contradiction || key.local_port == 0 || key.remote_port == 0 {
         return Err(DropReason::TcpMalformed);
     }
+    // The last bits of the IPv4 TOS field, and of the IPv6 traffic class.
+    let ecn = match (packet.addresses, packet.bytes.get(1)) {
+        (Addresses::V4 { .. }, Some(byte)) => byte & 0b11,
+        (Addresses::V6 { .. }, Some(byte)) => (byte >> 4) & 0b11,
+        (_, None) => 0,
+    };
     Ok(TcpPacket {
         key,
         ip: packet.bytes,
@@ -76,6 +87,7 @@ pub(super) fn parse<'f>(
         seq: tcp.seq_number().0 as u32,
         ack: tcp.ack_number().0 as u32,
         payload_len: packet.payload.len() - usize::from(tcp.header_len()),
+        congested: ecn == CE,
     })
 }
 

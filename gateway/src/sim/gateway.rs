@@ -102,6 +102,7 @@ impl SimGateway {
                     workers,
                     service_buffer: config.buffers.service,
                     peer_buffer: config.buffers.peer,
+                    congestion: config.congestion,
                     warm_tunnels: config.tunnel.warm,
                     max_idle_tunnels: config.tunnel.max_idle,
                     seed,

@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::assembler::Assembler;
 use super::congestion::Control;
+use super::ecn::Ecn;
 use super::engine::ProfileId;
 use super::ring::Ring;
 use super::ring_size;
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
+use crate::config::Congestion;
 use crate::time::Instant;
 
 /// What a caller needs to know of RFC 9293's states.
@@ -133,6 +135,9 @@ pub struct TcpConn {
     pub(super) duplicate_round: Seq,
     /// On their way after the last output.
     pub(super) peak: u32,
+    /// The next segment with payload leaves no earlier, where there is pacing; and one waits for it.
+    pub(super) pace_at: Instant,
+    pub(super) paced: bool,
     /// A round of acknowledgements ends here.
     pub(super) round_end: Seq,
     pub(super) doubt: Doubt,
@@ -157,6 +162,7 @@ pub struct TcpConn {
     pub(super) clock_offset: u32,
     pub(super) timestamps: Option<Timestamps>,
     pub(super) sack: bool,
+    pub(super) ecn: Ecn,
     // --- timers
     /// Since when the retransmission time-out runs.
     pub(super) rto_from: Instant,
@@ -199,14 +205,14 @@ impl std::fmt::Debug for TcpConn {
 }
 
 impl TcpConn {
-    fn new(recv_bytes: usize, send_bytes: usize) -> Self {
+    fn new(recv_bytes: usize, send_bytes: usize, congestion: Congestion) -> Self {
         let (rx, tx) = (Ring::new(ring_size(recv_bytes)), Ring::new(ring_size(send_bytes)));
         // A full ring of full segments is known without growing.
         let sent = Scoreboard::with_room(tx.capacity() / USUAL_SEGMENT);
-        Self::with(rx, tx, sent)
+        Self::with(rx, tx, sent, Control::new(congestion))
     }
 
-    fn with(rx: Ring, tx: Ring, sent: Scoreboard) -> Self {
+    fn with(rx: Ring, tx: Ring, sent: Scoreboard, control: Control) -> Self {
         Self {
             state: State::Closed,
             local: NOBODY,
@@ -225,12 +231,14 @@ impl TcpConn {
             fin: None,
             sent,
             rtt: Rtt::default(),
-            control: Control::cubic(SOME_MSS),
+            control,
             repair: Repair::No,
             reduction: Reduction::default(),
             probe: None,
             probed: false,
             peak: 0,
+            pace_at: Instant::ZERO,
+            paced: false,
             round_end: Seq(0),
             doubt: Doubt::Judged,
             rx,
@@ -248,6 +256,7 @@ impl TcpConn {
             clock_offset: 0,
             timestamps: None,
             sack: false,
+            ecn: Ecn::default(),
             duplicates: 0,
             duplicate_round: Seq(0),
             rto_from: Instant::ZERO,
@@ -268,7 +277,8 @@ impl TcpConn {
     pub(super) fn prepare(&mut self) {
         self.end();
         let (rx, tx) = (std::mem::take(&mut self.rx), std::mem::take(&mut self.tx));
-        *self = Self::with(rx, tx, std::mem::take(&mut self.sent));
+        let (sent, control) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.control));
+        *self = Self::with(rx, tx, sent, control);
     }
 
     pub fn state(&self) -> TcpState {
@@ -417,6 +427,7 @@ impl TcpConn {
 pub struct ConnPool {
     recv_bytes: usize,
     send_bytes: usize,
+    congestion: Congestion,
     free: Vec<TcpConn>,
     keep: usize,
 }
@@ -424,12 +435,13 @@ pub struct ConnPool {
 impl ConnPool {
     /// A pool of connections with rings for `recv_bytes` and `send_bytes` (see [`ring_size`]),
     /// which keeps at most `keep` at rest.
-    pub fn new(recv_bytes: usize, send_bytes: usize, keep: usize) -> Self {
-        Self { recv_bytes, send_bytes, free: Vec::new(), keep }
+    pub fn new(recv_bytes: usize, send_bytes: usize, congestion: Congestion, keep: usize) -> Self {
+        Self { recv_bytes, send_bytes, congestion, free: Vec::new(), keep }
     }
 
     pub fn take(&mut self) -> TcpConn {
-        self.free.pop().unwrap_or_else(|| TcpConn::new(self.recv_bytes, self.send_bytes))
+        let new = || TcpConn::new(self.recv_bytes, self.send_bytes, self.congestion);
+        self.free.pop().unwrap_or_else(new)
     }
 
     /// Takes a connection back, whatever its state.

@@ -77,8 +77,8 @@ impl TcpEngine {
         self.profiles[usize::from(id.0)]
     }
 
-    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
-    /// next [`TcpEngine::output`]. Returns `false` if it holds none.
+    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind
+    /// it; the SYN|ACK goes out with the next [`TcpEngine::output`]. Returns `false` if it holds none.
     pub fn accept(
         &mut self,
         conn: &mut TcpConn,
@@ -133,10 +133,16 @@ impl TcpEngine {
     }
 
     /// Feeds one segment of this connection, from the TCP header on. Whoever calls has checked its
-    /// checksum.
-    pub fn input(&mut self, conn: &mut TcpConn, now: Instant, tcp: &[u8]) -> TcpEvent {
+    /// checksum. `congested`: a router has marked the packet (RFC 3168, CE).
+    pub fn input(
+        &mut self,
+        conn: &mut TcpConn,
+        now: Instant,
+        tcp: &[u8],
+        congested: bool,
+    ) -> TcpEvent {
         let profile = self.of(conn.profile);
-        conn.segment(now, tcp, profile)
+        conn.segment(now, tcp, congested, profile)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are

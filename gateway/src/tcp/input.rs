@@ -7,8 +7,9 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, Ipv4Address, TcpControl, TcpPacket, TcpRepr};
 
 use super::assembler::{Block, SACK_BLOCKS};
-use super::congestion::{Acked, Control};
+use super::congestion::{Acked, Lost};
 use super::conn::{Ack, Doubt, Probe, Reduction, Repair, State, TcpConn, Timestamps};
+use super::ecn::{Ecn, Marks};
 use super::engine::{Profile, TcpEvent};
 use super::scoreboard::Delivered;
 use super::seq::Seq;
@@ -29,11 +30,12 @@ const ECHO_MAX: u32 = 120_000;
 /// RFC 7323, section 2.3.
 const MAX_SHIFT: u8 = 14;
 
-fn parse(tcp: &[u8]) -> Option<TcpRepr<'_>> {
+fn parse(tcp: &[u8], congested: bool) -> Option<(TcpRepr<'_>, Marks)> {
     let packet = TcpPacket::new_checked(tcp).ok()?;
     // Addresses are for the checksum, which is known to be right.
     let nobody = IpAddress::Ipv4(Ipv4Address::UNSPECIFIED);
-    TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()
+    let repr = TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()?;
+    Some((repr, Marks::of(&packet, congested)))
 }
 
 fn seq_of(segment: &TcpRepr<'_>) -> Seq {
@@ -47,19 +49,22 @@ fn ack_of(segment: &TcpRepr<'_>) -> Option<Seq> {
 impl TcpConn {
     /// Opens the connection with the SYN in `tcp`.
     pub(super) fn accept(&mut self, now: Instant, iss: u32, tcp: &[u8], profile: Profile) -> bool {
-        let Some(segment) = parse(tcp).filter(|s| s.control == TcpControl::Syn) else {
+        let Some((segment, marks)) =
+            parse(tcp, false).filter(|(s, _)| s.control == TcpControl::Syn)
+        else {
             return false;
         };
         self.open(now, iss);
         self.state = State::SynReceived;
         self.synchronize(now, &segment, profile);
+        self.ecn.on = marks.offer();
         true
     }
 
     /// What both kinds of opening have in common.
     pub(super) fn open(&mut self, now: Instant, iss: u32) {
         (self.iss, self.una, self.nxt) = (Seq(iss), Seq(iss), Seq(iss));
-        (self.round_end, self.duplicate_round) = (Seq(iss), Seq(iss));
+        (self.round_end, self.duplicate_round, self.ecn.until) = (Seq(iss), Seq(iss), Seq(iss));
         (self.heard, self.progress, self.alive_at) = (now, now, now);
         self.recv_shift = shift_for(self.rx.capacity());
     }
@@ -82,22 +87,34 @@ impl TcpConn {
         self.window = u32::from(syn.window_len);
         self.max_window = self.window;
         (self.window_seq, self.window_ack) = (self.irs, self.una);
-        self.control = Control::cubic(self.mss(profile));
+        self.control.reset(self.mss(profile), self.iss.0);
         self.heard = now;
     }
 
     /// Takes a segment of this connection.
-    pub(super) fn segment(&mut self, now: Instant, tcp: &[u8], profile: Profile) -> TcpEvent {
-        let Some(segment) = parse(tcp) else { return TcpEvent::None };
+    pub(super) fn segment(
+        &mut self,
+        now: Instant,
+        tcp: &[u8],
+        congested: bool,
+        profile: Profile,
+    ) -> TcpEvent {
+        let Some((segment, marks)) = parse(tcp, congested) else { return TcpEvent::None };
         match self.state {
             State::Closed => TcpEvent::None,
-            State::SynSent => self.answer_to_syn(now, &segment, profile),
-            _ => self.in_order(now, &segment, profile),
+            State::SynSent => self.answer_to_syn(now, &segment, marks, profile),
+            _ => self.in_order(now, &segment, marks, profile),
         }
     }
 
     /// Section 3.10.7.3.
-    fn answer_to_syn(&mut self, now: Instant, segment: &TcpRepr<'_>, profile: Profile) -> TcpEvent {
+    fn answer_to_syn(
+        &mut self,
+        now: Instant,
+        segment: &TcpRepr<'_>,
+        marks: Marks,
+        profile: Profile,
+    ) -> TcpEvent {
         let ack = ack_of(segment);
         let reset = segment.control == TcpControl::Rst;
         if let Some(ack) = ack
@@ -127,12 +144,19 @@ impl TcpConn {
         };
         self.state = State::Established;
         self.ack = Ack::Now;
+        self.ecn.on = marks.accept();
         self.acknowledged(now, ack, segment, profile);
         TcpEvent::Established
     }
 
     /// Section 3.10.7.4.
-    fn in_order(&mut self, now: Instant, segment: &TcpRepr<'_>, profile: Profile) -> TcpEvent {
+    fn in_order(
+        &mut self,
+        now: Instant,
+        segment: &TcpRepr<'_>,
+        marks: Marks,
+        profile: Profile,
+    ) -> TcpEvent {
         let reset = segment.control == TcpControl::Rst;
         let (mut seq, mut payload) = (seq_of(segment), segment.payload);
         if !reset && !self.timestamp_passes(now, segment) {
@@ -197,6 +221,9 @@ impl TcpConn {
         // A repeated segment's acknowledgement counts: when both sides repeat what the other one
         // has, nothing else would tell them.
         self.acknowledged(now, ack, segment, profile);
+        if self.ecn.on {
+            self.take_marks(now, marks, !payload.is_empty());
+        }
         if self.fin_acknowledged() {
             match self.state {
                 State::FinWait1 => self.state = State::FinWait2,
@@ -310,6 +337,22 @@ impl TcpConn {
         if now >= self.challenge_at {
             self.challenge_at = now + CHALLENGE_INTERVAL;
             self.ack = Ack::Now;
+        }
+    }
+
+    /// RFC 3168, sections 6.1.2 and 6.1.3.
+    fn take_marks(&mut self, now: Instant, marks: Marks, carries: bool) {
+        let Ecn { echo, reduced, until, .. } = &mut self.ecn;
+        *echo &= !marks.cwr;
+        if marks.congested && carries {
+            *echo = true;
+            self.ack = Ack::Now;
+        }
+        if marks.ece && self.una.ge(*until) {
+            (*until, *reduced) = (self.nxt, true);
+            if self.repair == Repair::No {
+                self.control.get_mut().marked(now, self.sent.flight());
+            }
         }
     }
 
@@ -499,7 +542,7 @@ impl TcpConn {
         }
         if needed && self.repair == Repair::No {
             let control = self.control.get_mut();
-            control.lost(now, self.peak);
+            control.congested(now, self.peak);
             control.recovered();
         }
     }
@@ -517,9 +560,9 @@ impl TcpConn {
         }
         let lost = self.find_losses(now);
         let mss = self.mss(profile);
-        if let Repair::Fast(_) = self.repair {
+        let recovering = matches!(self.repair, Repair::Fast(_));
+        if recovering {
             self.reduce(delivered.bytes, lost == 0 && advances, mss);
-            return;
         }
         let round = self.una.gt(self.round_end);
         if round {
@@ -532,13 +575,19 @@ impl TcpConn {
         } else {
             self.peak + 3 * mss
         };
+        let min_rtt = self.rtt.min().unwrap_or_default();
         control.acked(&Acked {
             now,
             bytes: delivered.bytes,
+            lost,
             rtt: delivered.rtt,
             smooth_rtt: self.rtt.smooth().unwrap_or_default(),
             limited: used >= control.window(),
             round,
+            recovering,
+            flight: self.sent.flight(),
+            delivered: self.sent.delivered(),
+            sample: self.sent.sample(now, delivered, min_rtt),
         });
     }
 
@@ -546,7 +595,9 @@ impl TcpConn {
     pub(super) fn find_losses(&mut self, now: Instant) -> u32 {
         let (Some(min), Some(smooth)) = (self.rtt.min(), self.rtt.smooth()) else { return 0 };
         let recovering = self.repair != Repair::No;
-        let (lost, again_at) = self.sent.detect(now, min, smooth, recovering);
+        let control = self.control.get_mut();
+        let each = |lost: &Lost| control.lost(lost);
+        let (lost, again_at) = self.sent.detect(now, (min, smooth), recovering, each);
         self.reorder_at = again_at;
         if lost > 0 && !recovering {
             self.begin_repair(now);
@@ -558,7 +609,7 @@ impl TcpConn {
         // All that is not acknowledged in order, as RFC 5681 and RFC 6937 count it.
         let flight = self.nxt.since(self.una);
         self.repair = Repair::Fast(self.nxt);
-        self.control.get_mut().lost(now, flight);
+        self.control.get_mut().congested(now, flight);
         self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };
         self.doubt = Doubt::Open;
         self.probe = None;

@@ -11,6 +11,8 @@
 //! | losses by time and selective acknowledgements | `scoreboard` | RFC 8985 (RACK), 2018, 6675, 2883 |
 //! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
+//! | the same by a model of the path, paced | `bbr` | draft-ietf-ccwg-bbr |
+//! | marks instead of losses | `ecn` | RFC 3168 |
 //! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
 //! | initial sequence numbers | `isn` | RFC 6528 |
 //!
@@ -18,9 +20,11 @@
 //! keeps its tuple in `flow::TimeWait`.
 
 mod assembler;
+mod bbr;
 mod congestion;
 mod conn;
 mod cubic;
+mod ecn;
 mod engine;
 mod input;
 mod isn;

@@ -96,7 +96,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn segment(&mut self, p: usize, packet: &TcpPacket<'_>, may_hand_off: bool) -> Option<u16> {
         if let Some(id) = self.flows.get(&packet.key) {
             let conn = self.conns.get_mut(id)?;
-            let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp);
+            let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp, packet.congested);
             conn.note(event);
             if packet.flags.fin {
                 conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);

@@ -33,6 +33,7 @@ use self::conn::{Conn, Leg};
 use self::loads::SourceLoads;
 use self::pool::Pool;
 use self::ports::Port;
+use crate::config::Controllers;
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
@@ -54,6 +55,7 @@ pub struct WorkerConfig {
     /// Ring sizes of service and peer legs, bytes (see [`crate::tcp::ring_size`]).
     pub service_buffer: usize,
     pub peer_buffer: usize,
+    pub congestion: Controllers,
     /// Tunnels kept ready to each wanted gateway.
     pub warm_tunnels: usize,
     /// Idle tunnels kept to one gateway at the most.
@@ -175,8 +177,18 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let mut snapshot_cache = arc_swap::cache::Cache::new(shared.snapshot);
         let snapshot = Arc::clone(snapshot_cache.load());
         let mut worker = Self {
-            service_conns: ConnPool::new(config.service_buffer, config.service_buffer, CONN_POOL),
-            peer_conns: ConnPool::new(config.peer_buffer, config.peer_buffer, CONN_POOL),
+            service_conns: ConnPool::new(
+                config.service_buffer,
+                config.service_buffer,
+                config.congestion.service,
+                CONN_POOL,
+            ),
+            peer_conns: ConnPool::new(
+                config.peer_buffer,
+                config.peer_buffer,
+                config.congestion.peer,
+                CONN_POOL,
+            ),
             ephemeral: EphemeralPorts { worker: config.id },
             config,
             now: Instant::ZERO,

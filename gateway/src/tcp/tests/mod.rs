@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::*;
+use crate::config::Congestion;
 
 mod line;
 mod script;
@@ -42,7 +43,7 @@ impl Side {
     fn new(secret: u8) -> Self {
         Self {
             engine: TcpEngine::new(IsnSecret::new([secret; 16])),
-            conn: ConnPool::new(65_536, 65_536, 4).take(),
+            conn: ConnPool::new(65_536, 65_536, Congestion::Cubic, 4).take(),
             line: Line::default(),
             events: Vec::new(),
         }
@@ -56,7 +57,7 @@ impl Side {
     }
 
     fn input(&mut self, now: Instant, segment: &[u8]) {
-        let event = self.engine.input(&mut self.conn, now, &segment[20..]);
+        let event = self.engine.input(&mut self.conn, now, &segment[20..], segment[1] & 3 == 3);
         if event != TcpEvent::None {
             self.events.push(event);
         }
@@ -193,7 +194,7 @@ fn a_used_connection_starts_afresh() {
     let (mut c, mut s) = established(now);
     c.conn.send_slice(b"old bytes");
     exchange(&mut c, &mut s, now);
-    let mut pool = ConnPool::new(65_536, 65_536, 1);
+    let mut pool = ConnPool::new(65_536, 65_536, Congestion::Cubic, 1);
     pool.put(c.conn);
     let conn = pool.take();
     assert_eq!(conn.state(), TcpState::Closed);
@@ -231,8 +232,8 @@ fn a_segment_beyond_the_ring_is_harmless() {
         let now = Instant::from_millis(1);
         let (mut c, mut s) = (Side::new(1), Side::new(2));
         // The client may send more than the server's ring takes.
-        c.conn = ConnPool::new(65_536, 1 << 20, 1).take();
-        s.conn = ConnPool::new(ring, 65_536, 1).take();
+        c.conn = ConnPool::new(65_536, 1 << 20, Congestion::Cubic, 1).take();
+        s.conn = ConnPool::new(ring, 65_536, Congestion::Cubic, 1).take();
         call(&mut c, &mut s, now);
         exchange(&mut c, &mut s, now);
         for _ in 0..40 {
