@@ -73,6 +73,7 @@ pub(super) fn read(file: &Path, root: &Node, host: &Host, mut findings: Findings
                 tunnel,
                 vips,
                 buffers,
+                congestion,
                 drain,
                 log,
             })

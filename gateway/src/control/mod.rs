@@ -19,6 +19,7 @@ use clgw_policy::Diagnostic;
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub use generation::{Generations, Resolver, SystemResolver};
+#[cfg(feature = "simulation")]
 pub(crate) use launch::stack_config;
 pub use launch::{LaunchError, data_room, mbufs_per_port, start_eal};
 pub use material::{Material, check_together, identity, load, objects};

@@ -408,6 +408,7 @@ impl Bbr {
             return;
         }
         self.adapt_upper_bounds(acked, sample);
+        let down = self.state == State::Up && self.time_to_go_down(acked, sample);
         match self.state {
             State::Down | State::Cruise if self.time_to_probe(acked.now) => {
                 self.begin_refill(acked);
@@ -415,7 +416,7 @@ impl Bbr {
             State::Down if self.time_to_cruise(acked.flight) => self.state = State::Cruise,
             // The pipe is full of what was sent at its rate: what is lost now is of the probe.
             State::Refill if self.round => self.begin_up(acked, sample),
-            State::Up if self.time_to_go_down(acked, sample) => self.begin_down(acked),
+            State::Up if down => self.begin_down(acked),
             _ => {}
         }
     }

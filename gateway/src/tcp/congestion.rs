@@ -19,8 +19,6 @@ pub(super) struct Acked {
     pub now: Instant,
     /// Bytes that are known to have arrived now and were not before.
     pub bytes: u32,
-    /// Bytes found lost on the occasion.
-    pub lost: u32,
     /// Of the segment among them that was sent last, if it was sent once.
     pub rtt: Option<Duration>,
     pub smooth_rtt: Duration,

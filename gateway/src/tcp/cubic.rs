@@ -239,7 +239,6 @@ mod tests {
         Acked {
             now,
             bytes,
-            lost: 0,
             rtt: Some(rtt),
             smooth_rtt: rtt,
             limited: true,

@@ -579,7 +579,6 @@ impl TcpConn {
         control.acked(&Acked {
             now,
             bytes: delivered.bytes,
-            lost,
             rtt: delivered.rtt,
             smooth_rtt: self.rtt.smooth().unwrap_or_default(),
             limited: used >= control.window(),
