@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use super::*;
 
 mod line;
+mod packet;
+mod robustness;
 mod script;
 use crate::time::{Duration, Instant};
 
