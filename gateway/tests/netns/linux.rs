@@ -390,7 +390,11 @@ impl Connection {
             busy = true;
             let Some(at) = tcp_at(&packet).filter(|at| verify(&packet, *at)) else { continue };
             let tcp = &packet[at..];
-            let event = if self.conn.state() == TcpState::Closed && !self.over {
+            if self.over && self.conn.state() == TcpState::Closed {
+                self.refuse(engine, now, tcp);
+                continue;
+            }
+            let event = if self.conn.state() == TcpState::Closed {
                 if tcp[13] & 0x16 != 2 {
                     continue;
                 }
@@ -406,6 +410,26 @@ impl Connection {
             self.happened(event);
         }
         busy
+    }
+
+    /// As the gateway does with what belongs to no connection: a call that is answered with a number
+    /// it did not send resets it.
+    fn refuse(&mut self, engine: &mut TcpEngine, now: Instant, tcp: &[u8]) {
+        if tcp[13] & 0x14 != 0x10 {
+            return;
+        }
+        let mut remote = self.plan.kernel;
+        remote.set_port(u16::from_be_bytes([tcp[0], tcp[1]]));
+        let id = engine.profile(Profile { mtu: 1_500, checksum_offload: false });
+        let mut sink = Sink::default();
+        assert!(engine.connect(&mut self.conn, now, self.plan.engine, remote, id));
+        engine.input(&mut self.conn, now, tcp);
+        engine.output(&mut self.conn, now, 1, &mut sink);
+        self.conn.abort();
+        for packet in sink.0 {
+            let at = tcp_at(&packet).expect("TCP");
+            self.to_kernel.enter(now, &self.plan, packet, at);
+        }
     }
 
     fn happened(&mut self, event: TcpEvent) {
@@ -601,11 +625,11 @@ fn against_linux(seeds: std::ops::Range<u64>, most: u64) {
         let mac = mac.trim();
         // Tiny windows are slow.
         let most = if seed % 3 == 1 { most / 8 } else { most };
-        let role = format!("linux engine {seed} {most} {mac}");
-        let mut engine = lab.endpoint("engine", Place::SiteA, &role);
-        engine.wait_for("listening", Duration::from_secs(20));
         let role = format!("linux kernel {seed} {most}");
         let mut kernel = lab.endpoint("kernel", Place::Client, &role);
+        kernel.wait_for("listening", Duration::from_secs(20));
+        let role = format!("linux engine {seed} {most} {mac}");
+        let mut engine = lab.endpoint("engine", Place::SiteA, &role);
         let status = engine.wait(within);
         assert!(status.success(), "seed {seed}: {}", engine.text());
         let status = kernel.wait(within);
