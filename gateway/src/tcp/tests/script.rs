@@ -392,6 +392,7 @@ scripts! {
     a_lost_call_leaves_one_segment
     a_probe_carries_what_is_new
     a_probe_that_was_needed_costs_window
+    a_probe_that_was_not_needed_costs_nothing
     a_repeated_end_is_acknowledged_again
     a_repetition_measures_nothing
     a_repetition_that_got_lost_is_found
