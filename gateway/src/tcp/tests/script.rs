@@ -388,8 +388,6 @@ scripts! {
     a_gap_that_stays_is_a_loss
     a_large_mss_is_bounded_by_the_path
     a_late_segment_is_waited_for
-    a_lost_answer_leaves_one_segment
-    a_lost_call_leaves_one_segment
     a_probe_carries_what_is_new
     a_probe_that_was_needed_costs_window
     a_probe_that_was_not_needed_costs_nothing
@@ -454,6 +452,8 @@ scripts! {
     old_acknowledgements_are_no_duplicates
     old_clocks_are_turned_away
     old_clocks_of_bare_acknowledgements_are_turned_away
+    one_lost_answer_leaves_the_initial_window
+    one_lost_call_leaves_the_initial_window
     only_the_newest_segment_tells_the_window
     only_what_is_missing_is_sent_again
     our_end_is_sent_again
@@ -474,6 +474,8 @@ scripts! {
     the_time_out_starts_anew_with_each_acknowledgement
     they_close_first
     three_duplicates_mean_a_loss
+    two_lost_answers_leave_one_segment
+    two_lost_calls_leave_one_segment
     urgent_data_is_data
     we_close_first
     we_do_not_offer_what_was_not_offered
