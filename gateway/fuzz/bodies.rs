@@ -398,8 +398,7 @@ impl Run {
             if ack <= self.sent {
                 self.most_acked = self.most_acked.max(ack);
                 self.edge = self.edge.max(u64::from(ack) + u64::from(window));
-                let backwards =
-                    (seq.wrapping_sub(self.last.0) as i32) < 0 || ack < self.last.1;
+                let backwards = (seq.wrapping_sub(self.last.0) as i32) < 0 || ack < self.last.1;
                 self.in_order &= !backwards;
                 self.last = (seq, ack);
             }
@@ -547,7 +546,8 @@ impl Run {
 
 /// One's complement sum of 16-bit words.
 fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b)));
+    let words =
+        bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b)));
     fold(words.sum())
 }
 

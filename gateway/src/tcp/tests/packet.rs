@@ -255,10 +255,12 @@ impl Segment {
             if !ip.verify_checksum() {
                 return Err("the checksum of the IPv4 header is wrong".into());
             }
-            (&ip.into_inner()[20..], (ip.src_addr().into(), ip.dst_addr().into()))
+            let ends = (ip.src_addr().into(), ip.dst_addr().into());
+            (&ip.into_inner()[20..], ends)
         } else {
             let ip = Ipv6Packet::new_checked(ip).map_err(|e| e.to_string())?;
-            (&ip.into_inner()[40..], (ip.src_addr().into(), ip.dst_addr().into()))
+            let ends = (ip.src_addr().into(), ip.dst_addr().into());
+            (&ip.into_inner()[40..], ends)
         };
         let packet = TcpPacket::new_checked(tcp).map_err(|e| e.to_string())?;
         if !packet.verify_checksum(&ends.0, &ends.1) {
@@ -340,7 +342,9 @@ impl fmt::Display for Segment {
                 Field::SackPermitted => f.write_str("sackOK")?,
                 Field::Sack(blocks) => {
                     f.write_str("sack")?;
-                    blocks.iter().try_for_each(|(a, z)| write!(f, " {}:{}", *a as i32, *z as i32))?;
+                    blocks
+                        .iter()
+                        .try_for_each(|(a, z)| write!(f, " {}:{}", *a as i32, *z as i32))?;
                 }
                 Field::Clock(clock) => {
                     let (value, echo) = clock.unwrap_or_default();

@@ -139,9 +139,9 @@ impl Runner {
                 .and_then(|()| same(rest.to_owned(), format!("{:?}", self.side.conn.state))),
             "readable" => same(number()?, self.side.conn.recv_len() as u32),
             "queued" => same(number()?, self.side.conn.send_queue() as u32),
-            "cwnd" => self
-                .output()
-                .and_then(|()| same(number()?, self.side.conn.control.get().window())),
+            "cwnd" => {
+                self.output().and_then(|()| same(number()?, self.side.conn.control.get().window()))
+            }
             "ssthresh" => self
                 .output()
                 .and_then(|()| same(number()?, self.side.conn.control.get().threshold())),
