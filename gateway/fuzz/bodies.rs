@@ -388,6 +388,8 @@ impl Run {
         clock: Option<u32>,
         blocks: &[(u32, u32)],
     ) {
+        // Whoever answers begins at the beginning, or its stream would be another one.
+        let seq = if self.acked == 0 && flags & SYN != 0 { 0 } else { seq };
         let bytes = self.build(flags, (seq, ack), len, win, clock, blocks);
         // Only what may count: RST gives no window, and more than was sent cannot be acknowledged.
         if flags & RST == 0 {
@@ -515,7 +517,7 @@ impl Run {
             self.sent = self.sent.max(end + u32::from(flags & FIN != 0));
         }
         if flags & ACK != 0 {
-            if self.acked == 0 {
+            if self.acked == 0 && !self.honest {
                 // Whoever answers our call says where its numbers begin.
                 let theirs = word(tcp, 8).wrapping_sub(1);
                 self.in_order &= theirs == self.theirs;

@@ -382,7 +382,8 @@ impl TcpConn {
         let window = u32::from(segment.window_len) << shift;
         let repeats = ack == before && window == self.window && segment.payload.is_empty();
         // Section 3.10.7.4, "fifth": only the newest segment's.
-        if self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack)) {
+        let newer = self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack));
+        if newer && ack.ge(before) {
             if window > self.window {
                 (self.persist_at, self.persists) = (None, 0);
             }

@@ -434,6 +434,7 @@ scripts! {
     an_end_is_acknowledged_again_in_time_wait
     an_end_may_come_with_the_end_of_the_handshake
     an_end_that_acknowledges_ours
+    an_old_acknowledgement_tells_no_window
     both_close_at_once
     both_may_call_and_one_answer_be_lost
     both_may_call_at_once
