@@ -6,6 +6,7 @@
 //! Reading never stops at the first error. [`load`] returns every one of them, each with file,
 //! line, column, field, message and a hint.
 
+mod congestion;
 mod defaults;
 mod device;
 mod host;
@@ -32,6 +33,7 @@ use clgw_policy::{Diagnostic, LocalPeer, Severity};
 use ipnet::IpNet;
 
 pub use crate::port::Side;
+pub use congestion::{Congestion, Controllers};
 pub use device::{Device, ParseDeviceError};
 pub use host::Host;
 pub use imports::{ImportPort, check_listeners};
@@ -218,25 +220,6 @@ pub struct BufferSizes {
     pub service: usize,
     /// Towards other gateways, where round trips are long. Default 256 KiB.
     pub peer: usize,
-}
-
-/// How a TCP connection finds out what its path carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Congestion {
-    /// RFC 9438: what most of the Internet runs; gives way at every loss.
-    #[default]
-    Cubic,
-    /// draft-ietf-ccwg-bbr: sends at the rate that arrives, and takes a loss for what it is: long
-    /// lines that lose packets stay full.
-    Bbr,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Controllers {
-    /// Towards clients and services. Default [`Congestion::Cubic`].
-    pub service: Congestion,
-    /// Towards other gateways. Default [`Congestion::Bbr`].
-    pub peer: Congestion,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

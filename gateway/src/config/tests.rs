@@ -97,6 +97,7 @@ fn a_minimal_file_has_every_default() {
         tunnel: TunnelConfig { port: 4443, warm: 2, max_idle: 16 },
         vips: Vec::new(),
         buffers: BufferSizes { service: 64 * 1024, peer: 256 * 1024 },
+        congestion: Controllers { service: Congestion::Cubic, peer: Congestion::Bbr },
         drain: DrainConfig { deadline: Duration::from_secs(30) },
         log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
     };

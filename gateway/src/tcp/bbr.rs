@@ -112,7 +112,11 @@ pub(super) struct Bbr {
     // --- losses
     loss_round_end: u64,
     loss_round: bool,
-    lost_in_round: bool,
+    /// Delivered when this round began.
+    loss_round_begin: u64,
+    /// Bytes, and marks that stand for more than any number of them.
+    lost_in_round: u32,
+    marked_in_round: bool,
     gaps_in_round: u32,
     // --- startup
     full_bandwidth: f64,
@@ -174,7 +178,9 @@ impl Bbr {
             latest_flight: 0,
             loss_round_end: 0,
             loss_round: false,
-            lost_in_round: false,
+            loss_round_begin: 0,
+            lost_in_round: 0,
+            marked_in_round: false,
             gaps_in_round: 0,
             full_bandwidth: 0.0,
             full_rounds: 0,
@@ -283,9 +289,12 @@ impl Bbr {
         }
     }
 
-    /// Losses outside of a probe: others want a share.
-    fn adapt_lower_bounds(&mut self) {
-        if !self.state.presses() && self.lost_in_round {
+    /// Many losses outside of a probe: others want a share.
+    fn adapt_lower_bounds(&mut self, acked: &Acked) {
+        let arrived = acked.delivered.saturating_sub(self.loss_round_begin);
+        let passed = u32::try_from(arrived).unwrap_or(u32::MAX).saturating_add(self.lost_in_round);
+        let many = self.marked_in_round || self.too_many(self.lost_in_round, passed);
+        if !self.state.presses() && many {
             let low = self.low_bandwidth.unwrap_or_else(|| self.most_bandwidth());
             self.low_bandwidth = Some((low * BETA).max(self.latest_bandwidth));
             let low = f64::from(self.low_flight.unwrap_or(self.window));
@@ -378,7 +387,7 @@ impl Bbr {
     }
 
     fn reset_congestion(&mut self) {
-        self.lost_in_round = false;
+        (self.lost_in_round, self.marked_in_round) = (0, false);
         (self.latest_bandwidth, self.latest_flight) = (0.0, 0);
     }
 
@@ -598,7 +607,7 @@ impl Controller for Bbr {
             self.update_rounds(acked, &sample);
             self.update_bandwidth(&sample);
             if self.loss_round {
-                self.adapt_lower_bounds();
+                self.adapt_lower_bounds(acked);
             }
             self.update_lumps(acked);
             self.check_full(&sample);
@@ -614,7 +623,8 @@ impl Controller for Bbr {
             self.update_phase(acked, &sample);
             self.update_min_rtt(acked);
             if self.loss_round {
-                (self.lost_in_round, self.gaps_in_round) = (false, 0);
+                (self.lost_in_round, self.marked_in_round, self.gaps_in_round) = (0, false, 0);
+                self.loss_round_begin = acked.delivered;
                 (self.latest_bandwidth, self.latest_flight) = (sample.rate, sample.bytes);
             }
         }
@@ -623,7 +633,7 @@ impl Controller for Bbr {
     }
 
     fn lost(&mut self, lost: &Lost) {
-        self.lost_in_round = true;
+        self.lost_in_round = self.lost_in_round.saturating_add(lost.bytes);
         self.gaps_in_round += u32::from(lost.apart);
         if self.probing && self.too_many(lost.lost, lost.flight) {
             // Of what was on its way, as much as would have lost just the bearable share.
@@ -637,7 +647,6 @@ impl Controller for Bbr {
     }
 
     fn congested(&mut self, _: Instant, _: u32) {
-        self.lost_in_round = true;
         self.save_window();
         self.before = Some(Before {
             low_bandwidth: self.low_bandwidth,
@@ -648,6 +657,7 @@ impl Controller for Bbr {
 
     fn marked(&mut self, now: Instant, flight: u32) {
         self.congested(now, flight);
+        self.marked_in_round = true;
         if self.probing {
             self.bound_flight(flight, false);
             self.overshot = true;
@@ -676,7 +686,7 @@ impl Controller for Bbr {
     }
 
     fn undo(&mut self) {
-        self.lost_in_round = false;
+        self.lost_in_round = 0;
         self.reset_full(self.full_bandwidth);
         if let Some(before) = self.before.take() {
             self.window = self.window.max(self.prior);

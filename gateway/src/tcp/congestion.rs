@@ -85,7 +85,7 @@ pub(super) trait Controller {
     fn marked(&mut self, now: Instant, flight: u32);
     /// Nothing came back: everything is lost.
     fn timed_out(&mut self, now: Instant, flight: u32);
-    /// Begins with a single segment, since the SYN got lost (RFC 5681, section 3.1).
+    /// Begins with a single segment, since SYNs got lost (RFC 6928, section 2).
     fn restart(&mut self);
     /// Nothing was sent for longer than a time-out: what the path carries is not known any more.
     fn idled(&mut self, now: Instant);

@@ -88,6 +88,7 @@ impl TcpConn {
         self.max_window = self.window;
         (self.window_seq, self.window_ack) = (self.irs, self.una);
         self.control.reset(self.mss(profile), self.iss.0);
+        self.began_badly();
         self.heard = now;
     }
 
@@ -351,7 +352,7 @@ impl TcpConn {
         if marks.ece && self.una.ge(*until) {
             (*until, *reduced) = (self.nxt, true);
             if self.repair == Repair::No {
-                self.control.get_mut().marked(now, self.sent.flight());
+                self.control.get_mut().marked(now, self.peak);
             }
         }
     }
@@ -420,10 +421,12 @@ impl TcpConn {
             self.rtt.sample(now, rtt);
             self.rtt.progress();
         }
+        let shift = if segment.control == TcpControl::Syn { 0 } else { self.send_shift };
+        let window = u32::from(segment.window_len) << shift;
+        let repeats = ack == before && window == self.window && segment.payload.is_empty();
         // Section 3.10.7.4, "fifth": only the newest segment's.
-        if self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack)) {
-            let shift = if segment.control == TcpControl::Syn { 0 } else { self.send_shift };
-            let window = u32::from(segment.window_len) << shift;
+        let newer = self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack));
+        if newer && ack.ge(before) {
             if window > self.window {
                 (self.persist_at, self.persists) = (None, 0);
             }
@@ -438,7 +441,7 @@ impl TcpConn {
         let brought = advances || delivered.bytes > 0;
         self.probe_answered(now, ack, duplicate, brought);
         if !self.sack {
-            self.count_duplicates(now, segment, advances, profile);
+            self.count_duplicates(now, repeats, advances, profile);
         }
         if brought {
             self.probed = false;
@@ -448,14 +451,9 @@ impl TcpConn {
     }
 
     /// Without selective acknowledgements, three that bring nothing mean a loss, and each partial one
-    /// another (RFC 6582).
-    fn count_duplicates(
-        &mut self,
-        now: Instant,
-        segment: &TcpRepr<'_>,
-        advances: bool,
-        profile: Profile,
-    ) {
+    /// another (RFC 6582). What else but a loss repeats an acknowledgement is not counted (RFC 5681,
+    /// section 2).
+    fn count_duplicates(&mut self, now: Instant, repeats: bool, advances: bool, profile: Profile) {
         if advances {
             self.duplicates = 0;
             if matches!(self.repair, Repair::Fast(point) if self.una.lt(point)) {
@@ -463,7 +461,7 @@ impl TcpConn {
             }
             return;
         }
-        if self.sent.is_empty() || !segment.payload.is_empty() {
+        if self.sent.is_empty() || !repeats {
             return;
         }
         self.duplicates = self.duplicates.saturating_add(1);
@@ -562,7 +560,7 @@ impl TcpConn {
         let mss = self.mss(profile);
         let recovering = matches!(self.repair, Repair::Fast(_));
         if recovering {
-            self.reduce(delivered.bytes, lost == 0 && advances, mss);
+            self.reduce(delivered.bytes, lost == 0, advances, mss);
         }
         let round = self.una.gt(self.round_end);
         if round {
@@ -592,6 +590,10 @@ impl TcpConn {
 
     /// Marks losses and begins to repair them; how many bytes there are of them.
     pub(super) fn find_losses(&mut self, now: Instant) -> u32 {
+        if !self.sack {
+            // Nothing tells which of several arrived (RFC 8985, section 4).
+            return 0;
+        }
         let (Some(min), Some(smooth)) = (self.rtt.min(), self.rtt.smooth()) else { return 0 };
         let recovering = self.repair != Repair::No;
         let control = self.control.get_mut();
@@ -615,7 +617,7 @@ impl TcpConn {
     }
 
     /// RFC 6937: what may be sent for what has arrived.
-    fn reduce(&mut self, delivered: u32, safe: bool, mss: u32) {
+    fn reduce(&mut self, delivered: u32, none_lost: bool, advances: bool, mss: u32) {
         let flight = self.sent.flight();
         let threshold = self.control.get().threshold();
         let reduction = &mut self.reduction;
@@ -626,10 +628,12 @@ impl TcpConn {
             due.saturating_sub(reduction.sent)
         } else {
             let bound = reduction.delivered.saturating_sub(reduction.sent).max(delivered);
-            (threshold - flight).min(bound + if safe { mss } else { 0 })
+            (threshold - flight).min(bound + if none_lost && advances { mss } else { 0 })
         };
-        // The first retransmission goes out at once.
-        reduction.allowance = if reduction.sent == 0 { allowance.max(mss) } else { allowance };
+        // The first retransmission goes out at once, and where only partial acknowledgements tell of
+        // losses each does (RFC 6582, section 3.2).
+        let at_once = reduction.sent == 0 || (!self.sack && advances);
+        reduction.allowance = if at_once { allowance.max(mss) } else { allowance };
     }
 }
 

@@ -172,7 +172,7 @@ impl TcpConn {
         self.reorder_at = None;
         // One reduction, however often the same segment gets lost.
         if self.una == self.iss {
-            self.control.get_mut().restart();
+            self.began_badly();
         } else if !matches!(self.repair, Repair::Slow(_)) || self.doubt == Doubt::Judged {
             if let Repair::Fast(_) = self.repair {
                 // That loss was one, whatever comes of this.
@@ -183,6 +183,14 @@ impl TcpConn {
         }
         self.repair = Repair::Slow(self.nxt);
         self.sent.lose_all();
+    }
+
+    /// A SYN that got lost once may have met a busy other side; twice is a bad path (RFC 6928,
+    /// section 2).
+    pub(super) fn began_badly(&mut self) {
+        if self.rtt.backed_off() > 1 {
+            self.control.get_mut().restart();
+        }
     }
 
     fn rto_at(&self) -> Option<Instant> {
@@ -439,13 +447,19 @@ impl TcpConn {
 
     // --- receive window -------------------------------------------------------------------------
 
-    /// The right edge that the next segment can show.
-    fn wanted_edge(&self) -> Seq {
+    /// The right edge that the next segment can show. It moves by a segment at least, or the other
+    /// side would send small ones (RFC 9293, section 3.8.6.2.2).
+    fn wanted_edge(&self, profile: Profile) -> Seq {
         let room = (self.rx.room() >> self.recv_shift).min(usize::from(u16::MAX));
-        self.edge.max(self.rcv_nxt + ((room as u32) << self.recv_shift))
+        let edge = self.rcv_nxt + ((room as u32) << self.recv_shift);
+        let known = self.edge.max(self.rcv_nxt);
+        if edge.since(known) < self.mss(profile).min(self.rx.capacity() as u32 / 2) {
+            return known;
+        }
+        edge
     }
 
-    /// By enough to tell the other side without being asked: doubled, and by a segment at least.
+    /// By enough to tell the other side without being asked: doubled at least.
     fn window_grew(&self, profile: Profile) -> bool {
         if self.fin_received
             || !matches!(self.state, State::Established | State::FinWait1 | State::FinWait2)
@@ -453,8 +467,8 @@ impl TcpConn {
             return false;
         }
         let known = self.edge.since(self.rcv_nxt);
-        let grown = self.wanted_edge().since(self.edge);
-        grown >= known && grown >= self.mss(profile).min(self.rx.capacity() as u32 / 2)
+        let grown = self.wanted_edge(profile).since(self.edge.max(self.rcv_nxt));
+        grown > 0 && grown >= known
     }
 
     pub(super) fn update_window(&mut self, profile: Profile) {
@@ -505,7 +519,7 @@ impl TcpConn {
             let window = self.rx.room().min(most as usize) as u32;
             (window, self.rcv_nxt + window)
         } else {
-            let edge = self.wanted_edge();
+            let edge = self.wanted_edge(profile);
             ((edge.since(self.rcv_nxt) >> self.recv_shift).min(most), edge)
         };
         let mut sack_ranges = [None; SACK_BLOCKS];

@@ -7,6 +7,8 @@ use super::*;
 use crate::config::Congestion;
 
 mod line;
+mod packet;
+mod robustness;
 mod script;
 use crate::time::{Duration, Instant};
 
