@@ -13,13 +13,17 @@
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
 //! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
 //! | initial sequence numbers | `isn` | RFC 6528 |
+//! | handshakes without memory | `cookie` | RFC 4987 |
+//! | paths that swallow long packets | `black_hole` | RFC 4821, 8899 |
 //!
 //! TIME-WAIT needs no connection: the worker takes it down once the last acknowledgement is out and
 //! keeps its tuple in `flow::TimeWait`.
 
 mod assembler;
+mod black_hole;
 mod congestion;
 mod conn;
+mod cookie;
 mod cubic;
 mod engine;
 mod input;
@@ -31,6 +35,7 @@ mod scoreboard;
 mod seq;
 
 pub use conn::{ConnPool, TcpConn, TcpState};
+pub use cookie::Cookie;
 pub use engine::{Profile, ProfileId, TcpEngine, TcpEvent};
 pub use isn::IsnSecret;
 

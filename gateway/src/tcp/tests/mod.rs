@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use super::*;
 
+mod black_hole;
+mod cookie;
 mod line;
 mod script;
 use crate::time::{Duration, Instant};
