@@ -5,6 +5,10 @@
 #[allow(dead_code)]
 mod sites;
 
+#[path = "sim/flood.rs"]
+#[allow(dead_code)]
+mod flood;
+
 use std::time::Duration;
 
 use dpdk_bindings::testing::{CountingAllocator, allocations};
@@ -52,6 +56,20 @@ fn nor_for_connections_on_warm_tunnels() {
     }
     round(&mut world, 50);
     assert_eq!([world.gateways[A].metered, world.gateways[B].metered], [0, 0]);
+}
+
+#[test]
+fn nor_for_syns_that_cookies_answer() {
+    let mut world = Sites::default().build();
+    world.run_for(Duration::from_millis(100));
+    let mark = clgw::limits::MAX_HALF_OPEN as u32;
+    flood::IMPORT.flood(&mut world, 0..mark + 1_000);
+    let before = world.gateways[A].counters().syn_cookies_sent;
+    world.gateways[A].meter = Some(allocations);
+    flood::IMPORT.flood(&mut world, mark + 1_000..3 * mark);
+    assert_eq!(world.gateways[A].metered, 0);
+    let sent = world.gateways[A].counters().syn_cookies_sent - before;
+    assert_eq!(sent, u64::from(2 * mark - 1_000));
 }
 
 /// Whatever a peer claims about its client.

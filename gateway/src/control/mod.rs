@@ -306,6 +306,10 @@ fn log_counters(counters: &Counters) {
         handshakes_resumed = counters.handshakes_resumed,
         tunnels_reused = counters.tunnels_reused,
         strays = counters.strays,
+        syn_cookies_sent = counters.syn_cookies_sent,
+        syn_cookies_accepted = counters.syn_cookies_accepted,
+        syn_cookies_bad = counters.syn_cookies_bad,
+        pmtu_black_holes = counters.pmtu_black_holes,
         busy_seconds = busy,
         "counters"
     );

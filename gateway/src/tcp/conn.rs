@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::assembler::Assembler;
+use super::black_hole::BlackHole;
 use super::congestion::Control;
 use super::ecn::Ecn;
 use super::engine::ProfileId;
@@ -105,6 +106,7 @@ pub struct TcpConn {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) profile: ProfileId,
+    pub(super) black_hole: BlackHole,
     // --- sending
     pub(super) tx: Ring,
     /// Ours, until it is acknowledged; then it stays right behind `una`, since the numbers wrap.
@@ -218,6 +220,7 @@ impl TcpConn {
             local: NOBODY,
             remote: NOBODY,
             profile: ProfileId::default(),
+            black_hole: BlackHole::default(),
             tx,
             iss: Seq(0),
             una: Seq(0),
@@ -437,6 +440,11 @@ impl ConnPool {
     /// which keeps at most `keep` at rest.
     pub fn new(recv_bytes: usize, send_bytes: usize, congestion: Congestion, keep: usize) -> Self {
         Self { recv_bytes, send_bytes, congestion, free: Vec::new(), keep }
+    }
+
+    /// Bytes that a connection can receive before any is taken.
+    pub fn receive_window(&self) -> usize {
+        ring_size(self.recv_bytes)
     }
 
     pub fn take(&mut self) -> TcpConn {

@@ -17,8 +17,9 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub fn of(tcp: &TcpPacket<&[u8]>, congested: bool) -> Self {
-        Self { congested, ece: tcp.ece(), cwr: tcp.cwr() }
+    /// All but what the IP header says.
+    pub fn of(tcp: &TcpPacket<&[u8]>) -> Self {
+        Self { congested: false, ece: tcp.ece(), cwr: tcp.cwr() }
     }
 
     /// Of a SYN: the other side offers it (section 6.1.1).

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::SegmentSink;
+use super::black_hole::BlackHole;
 use super::conn::{State, TcpConn};
+use super::cookie::Secrets;
 use super::isn::IsnSecret;
 use crate::time::Instant;
 
@@ -38,12 +40,14 @@ pub enum TcpEvent {
 #[derive(Debug)]
 pub struct TcpEngine {
     profiles: Vec<Profile>,
-    isn: IsnSecret,
+    pub(super) isn: IsnSecret,
+    pub(super) cookies: Secrets,
+    pub(super) black_holes: u64,
 }
 
 impl TcpEngine {
     pub fn new(isn: IsnSecret) -> Self {
-        Self { profiles: Vec::new(), isn }
+        Self { profiles: Vec::new(), isn, cookies: Secrets::default(), black_holes: 0 }
     }
 
     /// The profile with these properties, made on first use.
@@ -73,7 +77,7 @@ impl TcpEngine {
         self.of(id).mtu
     }
 
-    fn of(&self, id: ProfileId) -> Profile {
+    pub(super) fn of(&self, id: ProfileId) -> Profile {
         self.profiles[usize::from(id.0)]
     }
 
@@ -110,7 +114,7 @@ impl TcpEngine {
         true
     }
 
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         conn: &mut TcpConn,
         local: SocketAddr,
@@ -126,6 +130,11 @@ impl TcpEngine {
     /// way and too long for it has been dropped, and is no sign of congestion (RFC 1191, section
     /// 6.4).
     pub fn set_profile(&self, conn: &mut TcpConn, id: ProfileId) {
+        conn.black_hole = BlackHole::default();
+        self.change_profile(conn, id);
+    }
+
+    pub(super) fn change_profile(&self, conn: &mut TcpConn, id: ProfileId) {
         conn.profile = id;
         let mss = conn.mss(self.of(id));
         conn.control.get_mut().set_mss(mss);
@@ -154,6 +163,9 @@ impl TcpEngine {
         budget: usize,
         sink: &mut impl SegmentSink,
     ) -> (TcpEvent, bool) {
+        if conn.black_hole.is_suspected() {
+            self.look_for_black_hole(conn, now, sink);
+        }
         let profile = self.of(conn.profile);
         conn.update_window(profile);
         conn.send_segments(now, profile, budget, sink)

@@ -1,5 +1,6 @@
 //! Segments that arrive (RFC 9293, section 3.10.7).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -30,12 +31,12 @@ const ECHO_MAX: u32 = 120_000;
 /// RFC 7323, section 2.3.
 const MAX_SHIFT: u8 = 14;
 
-fn parse(tcp: &[u8], congested: bool) -> Option<(TcpRepr<'_>, Marks)> {
+pub(super) fn parse(tcp: &[u8]) -> Option<(TcpRepr<'_>, Marks)> {
     let packet = TcpPacket::new_checked(tcp).ok()?;
     // Addresses are for the checksum, which is known to be right.
     let nobody = IpAddress::Ipv4(Ipv4Address::UNSPECIFIED);
     let repr = TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()?;
-    Some((repr, Marks::of(&packet, congested)))
+    Some((repr, Marks::of(&packet)))
 }
 
 fn seq_of(segment: &TcpRepr<'_>) -> Seq {
@@ -46,11 +47,14 @@ fn ack_of(segment: &TcpRepr<'_>) -> Option<Seq> {
     segment.ack_number.map(|ack| Seq(ack.0 as u32))
 }
 
+pub(super) fn default_mss(remote: SocketAddr) -> u32 {
+    if remote.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 }
+}
+
 impl TcpConn {
     /// Opens the connection with the SYN in `tcp`.
     pub(super) fn accept(&mut self, now: Instant, iss: u32, tcp: &[u8], profile: Profile) -> bool {
-        let Some((segment, marks)) =
-            parse(tcp, false).filter(|(s, _)| s.control == TcpControl::Syn)
+        let Some((segment, marks)) = parse(tcp).filter(|(s, _)| s.control == TcpControl::Syn)
         else {
             return false;
         };
@@ -70,12 +74,12 @@ impl TcpConn {
     }
 
     /// Takes the other side's SYN.
-    fn synchronize(&mut self, now: Instant, syn: &TcpRepr<'_>, profile: Profile) {
+    pub(super) fn synchronize(&mut self, now: Instant, syn: &TcpRepr<'_>, profile: Profile) {
         self.irs = seq_of(syn);
         self.rcv_nxt = self.irs + 1;
         self.edge = self.rcv_nxt;
         self.last_ack = self.rcv_nxt;
-        let default = if self.remote.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let default = default_mss(self.remote);
         self.remote_mss = syn.max_seg_size.map_or(default, u32::from).max(LEAST_MSS);
         match syn.window_scale {
             Some(shift) => self.send_shift = shift.min(MAX_SHIFT),
@@ -100,7 +104,8 @@ impl TcpConn {
         congested: bool,
         profile: Profile,
     ) -> TcpEvent {
-        let Some((segment, marks)) = parse(tcp, congested) else { return TcpEvent::None };
+        let Some((segment, mut marks)) = parse(tcp) else { return TcpEvent::None };
+        marks.congested = congested;
         match self.state {
             State::Closed => TcpEvent::None,
             State::SynSent => self.answer_to_syn(now, &segment, marks, profile),
@@ -638,7 +643,7 @@ impl TcpConn {
 }
 
 /// The smallest scale with which the window field can say `capacity`.
-fn shift_for(capacity: usize) -> u8 {
+pub(super) fn shift_for(capacity: usize) -> u8 {
     (0..MAX_SHIFT).find(|shift| capacity >> shift <= usize::from(u16::MAX)).unwrap_or(MAX_SHIFT)
 }
 

@@ -15,14 +15,18 @@
 //! | marks instead of losses | `ecn` | RFC 3168 |
 //! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
 //! | initial sequence numbers | `isn` | RFC 6528 |
+//! | handshakes without memory | `cookie` | RFC 4987 |
+//! | paths that swallow long packets | `black_hole` | RFC 4821, 8899 |
 //!
 //! TIME-WAIT needs no connection: the worker takes it down once the last acknowledgement is out and
 //! keeps its tuple in `flow::TimeWait`.
 
 mod assembler;
 mod bbr;
+mod black_hole;
 mod congestion;
 mod conn;
+mod cookie;
 mod cubic;
 mod ecn;
 mod engine;
@@ -35,6 +39,7 @@ mod scoreboard;
 mod seq;
 
 pub use conn::{ConnPool, TcpConn, TcpState};
+pub use cookie::Cookie;
 pub use engine::{Profile, ProfileId, TcpEngine, TcpEvent};
 pub use isn::IsnSecret;
 

@@ -56,6 +56,11 @@ fn ip_header(local: SocketAddr) -> usize {
     if local.is_ipv4() { 20 } else { 40 }
 }
 
+/// Bytes of an IP packet around the payload of a segment without options.
+pub(super) fn segment_overhead(local: SocketAddr) -> usize {
+    ip_header(local) + TCP_HEADER
+}
+
 impl TcpConn {
     /// Payload of a full segment, bytes. Selective acknowledgements take more off it.
     pub(super) fn mss(&self, profile: Profile) -> u32 {
@@ -166,6 +171,7 @@ impl TcpConn {
     /// RFC 6298, section 5.
     fn time_out(&mut self, now: Instant) {
         let flight = self.sent.flight() + self.sent.lost_bytes();
+        self.black_hole.timed_out(self.una);
         self.rtt.back_off();
         self.rto_from = now;
         self.probe = None;
@@ -193,7 +199,7 @@ impl TcpConn {
         }
     }
 
-    fn rto_at(&self) -> Option<Instant> {
+    pub(super) fn rto_at(&self) -> Option<Instant> {
         (!self.sent.is_empty()).then(|| self.rto_from + self.rtt.rto())
     }
 
@@ -340,6 +346,7 @@ impl TcpConn {
     fn again(&mut self, now: Instant, i: usize, start: Seq, piece: (TcpControl, u32)) -> Next {
         let (control, len) = piece;
         self.sent.resent(i, len, now);
+        self.black_hole.sent_again(start, now);
         if self.doubt == Doubt::Open {
             self.doubt = Doubt::Since(self.clock(now));
         }
@@ -428,6 +435,27 @@ impl TcpConn {
             (false, false) => TcpControl::None,
         };
         Some(Next { seq, control, offset: offset as usize, len: len as usize, fresh: true })
+    }
+
+    /// Sends one full segment of `profile` that was not sent yet, if there is enough for it and
+    /// nothing else is due; where it begins and ends.
+    pub(super) fn probe_path(
+        &mut self,
+        now: Instant,
+        profile: Profile,
+        sink: &mut impl SegmentSink,
+    ) -> Option<(Seq, Seq)> {
+        let mss = self.mss(profile).saturating_sub(self.sack_space());
+        let unsent = self.unsent();
+        let usable = (self.una + self.window).since(self.nxt);
+        let busy = self.repair != Repair::No || self.waits(now) || !sink.ready();
+        if busy || unsent < mss || usable < mss {
+            return None;
+        }
+        let start = self.nxt;
+        let next = self.fresh(now, mss, false)?;
+        self.emit(now, profile, next, true, sink);
+        Some((start, self.nxt))
     }
 
     /// Something is on its way again.

@@ -437,6 +437,11 @@ impl Scoreboard {
         self.sent.iter().copied().enumerate().find(|(_, sent)| sent.lost)
     }
 
+    /// Where the oldest segment that has not arrived begins and ends.
+    pub fn oldest(&self) -> Option<Block> {
+        self.sent.iter().find(|sent| !sent.sacked).map(|sent| (sent.start, sent.end))
+    }
+
     /// The newest segment.
     pub fn last(&self) -> Option<(usize, Sent)> {
         self.sent.back().map(|sent| (self.sent.len() - 1, *sent))

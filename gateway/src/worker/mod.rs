@@ -10,6 +10,7 @@ mod connections;
 mod handshake;
 mod inbox;
 mod ingress;
+mod listen;
 mod loads;
 mod pool;
 mod pools;
@@ -37,7 +38,10 @@ use crate::config::Controllers;
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
-use crate::limits::{CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK, TIMERS_AT_ONCE};
+use crate::limits::{
+    CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE,
+    MAX_TLS_PENDING, MAX_TLS_PENDING_PER_SOURCE, POOL_TICK, TIMERS_AT_ONCE,
+};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
 use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
@@ -108,6 +112,7 @@ pub struct Worker<P: FrameIo, H> {
     flows: FlowTable,
     time_wait: TimeWait,
     half_open: HalfOpen,
+    tls_pending: HalfOpen,
     ephemeral: EphemeralPorts,
     wheel: TimerWheel<FlowId>,
     engine: TcpEngine,
@@ -205,7 +210,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             conns: Slab::with_capacity(MAX_FLOWS),
             flows: FlowTable::new(MAX_FLOWS, hasher.clone()),
             time_wait: TimeWait::new(hasher.clone()),
-            half_open: HalfOpen::new(hasher),
+            half_open: HalfOpen::new(hasher.clone(), MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE),
+            tls_pending: HalfOpen::new(hasher, MAX_TLS_PENDING, MAX_TLS_PENDING_PER_SOURCE),
             wheel: TimerWheel::new(Instant::ZERO),
             engine,
             rng,
@@ -253,8 +259,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.counters.busy_loops += u64::from(busy);
         if now >= self.publish_at {
             self.publish_at = now + COUNTER_PUBLISH;
-            self.counters.connections = self.conns.len() as u64;
-            self.published.store(&self.counters);
+            self.publish();
         }
         let next = if self.ready.is_empty() && self.blocked.is_empty() {
             let neighbours = self.ports.iter().filter_map(|p| p.stack.next_deadline()).min();
@@ -278,6 +283,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// Publishes the counters now, whatever the interval.
     pub fn publish(&mut self) {
         self.counters.connections = self.conns.len() as u64;
+        self.counters.pmtu_black_holes = self.engine.black_holes();
         self.published.store(&self.counters);
     }
 

@@ -3,7 +3,9 @@
 
 mod dry_run;
 mod faults;
+mod flood;
 mod forwarding;
 mod load_balancing;
 mod refusal;
 mod sites;
+mod syn_flood;

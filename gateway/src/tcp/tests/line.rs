@@ -208,20 +208,25 @@ fn reordering_is_no_loss() {
 /// the path; BBR gets more of a short one and less of a long one.
 #[test]
 fn flows_share_a_line() {
-    for rtt in [10, 40] {
-        for (queue, fair) in [(20, 0.25..=0.75), (50, 0.35..=0.65), (150, 0.25..=0.65)] {
-            let delay = Duration::from_millis(rtt) / 2;
-            let queue = Duration::from_millis(queue);
-            let line = Path { delay, rate: 100_000_000, queue, ..Path::default() };
-            let mut flows = [Congestion::Cubic; 8];
-            flows[4..].fill(Congestion::Bbr);
-            let rates = goodputs(line, &flows, 4 << 20, 30, 4);
-            let (cubic, bbr) = (rates[..4].iter().sum::<f64>(), rates[4..].iter().sum::<f64>());
-            let share = bbr / (cubic + bbr);
-            eprintln!("RTT {rtt} ms, queue {queue:?}: BBR {bbr:.1}, CUBIC {cubic:.1} Mb/s");
-            assert!(cubic + bbr > 85.0, "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
-            assert!(fair.contains(&share), "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
-        }
+    let (equal, unequal) = (0.35..=0.65, 0.2..=0.75);
+    for (rtt, queue, fair) in [
+        (10, 20, &equal),
+        (40, 50, &equal),
+        (40, 20, &unequal),
+        (10, 100, &unequal),
+        (40, 150, &unequal),
+    ] {
+        let delay = Duration::from_millis(rtt) / 2;
+        let queue = Duration::from_millis(queue);
+        let line = Path { delay, rate: 100_000_000, queue, ..Path::default() };
+        let mut flows = [Congestion::Cubic; 8];
+        flows[4..].fill(Congestion::Bbr);
+        let rates = goodputs(line, &flows, 4 << 20, 40, 4);
+        let (cubic, bbr) = (rates[..4].iter().sum::<f64>(), rates[4..].iter().sum::<f64>());
+        let share = bbr / (cubic + bbr);
+        eprintln!("RTT {rtt} ms, queue {queue:?}: BBR {bbr:.1}, CUBIC {cubic:.1} Mb/s");
+        assert!(cubic + bbr > 85.0, "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
+        assert!(fair.contains(&share), "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
     }
 }
 

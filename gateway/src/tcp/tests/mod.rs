@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use super::*;
 use crate::config::Congestion;
 
+mod black_hole;
+mod cookie;
 mod line;
 mod packet;
 mod robustness;
