@@ -96,7 +96,7 @@ impl Plan {
         Self {
             engine: SocketAddr::new(engine, FIRST_PORT + n),
             kernel: SocketAddr::new(kernel, LISTENS),
-            active: n % 2 == 0,
+            active: n.is_multiple_of(2),
             up,
             down,
             end,
