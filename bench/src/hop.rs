@@ -20,6 +20,8 @@ use crate::scenario::{Bench, Scenario, at_least_one};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Segments that rings hold at the least: with one or two, each would wait for its acknowledgement.
 const SEGMENTS_IN_RING: usize = 7;
+/// Each setting is measured so many times, with all the others between.
+const ROUNDS: usize = 3;
 
 #[derive(Clone, Debug, Args)]
 pub struct HopArgs {
@@ -182,20 +184,33 @@ impl Scenario for HopArgs {
         bench.pin(self.name())?;
         let hz = bench.report.environment.tsc_hz;
         let mut failures = Vec::new();
-        for setting in &self.settings() {
-            bench.step(&format!("hop: {}", setting.label()), self.expected())?;
-            match transfer(self, setting, &bench.interrupt) {
-                Ok(windows) => add(&mut bench.report, hz, self, setting, &windows),
-                Err(error) => {
-                    bench.interrupt.check()?;
-                    failures.push(format!("{}: {error:#}", setting.label()));
+        let settings = self.settings();
+        let mut windows: Vec<Vec<Window>> = settings.iter().map(|_| Vec::new()).collect();
+        // In rounds, so that the spread tells of a machine whose speed changes within minutes.
+        let rounds = ROUNDS.min(self.repetitions);
+        for round in 0..rounds {
+            let share = (self.repetitions + round) / rounds;
+            for (setting, windows) in settings.iter().zip(&mut windows) {
+                let label = format!("hop: round {}/{rounds}: {}", round + 1, setting.label());
+                bench.step(&label, self.expected() / rounds as u32)?;
+                match transfer(self, setting, share, &bench.interrupt) {
+                    Ok(more) => windows.extend(more),
+                    Err(error) => {
+                        bench.interrupt.check()?;
+                        failures.push(format!("{}: {error:#}", setting.label()));
+                    }
                 }
+            }
+        }
+        for (setting, windows) in settings.iter().zip(&windows) {
+            if !windows.is_empty() {
+                add(&mut bench.report, hz, self, setting, windows);
             }
         }
         bench.report.note(format!(
             "hop: payload of one connection, {} windows of {} MiB each. Only the gateways' own \
              turns are timed; both endpoints and the other gateway run on the same core between \
-             them and use the same L2. MTU 65535 is what a port with TSO and LRO carries: the \
+             them and use the same L2; in {ROUNDS} rounds. MTU 65535 is what a port with TSO and LRO carries: the \
              packets in memory are that large",
             self.repetitions, self.window_mib
         ));
@@ -223,6 +238,7 @@ struct Window {
 fn transfer(
     args: &HopArgs,
     setting: &Setting,
+    repetitions: usize,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Window>> {
     let &Setting { mtu, cipher, offload, upload } = setting;
@@ -257,7 +273,7 @@ fn transfer(
     chain.run_until("first bytes", PATIENCE, |_| received.get().bytes >= target)?;
     ensure!(!received.get().wrong, "bytes arrived that were not sent");
     let mut windows = Vec::new();
-    for _ in 0..args.repetitions {
+    for _ in 0..repetitions {
         interrupt.check()?;
         let (start, (a, b)) = (received.get().bytes, chain.meters());
         target = start + args.window_mib * MIB;
@@ -328,7 +344,7 @@ mod tests {
         assert_eq!(args.settings().len(), 2);
         let interrupt = Interrupt::install().unwrap();
         for setting in args.settings() {
-            let windows = transfer(&args, &setting, &interrupt).unwrap();
+            let windows = transfer(&args, &setting, 2, &interrupt).unwrap();
             assert_eq!(windows.len(), 2);
             for w in windows {
                 assert!(w.payload >= MIB);
@@ -356,7 +372,7 @@ mod tests {
         // Four figures of A, B and both, for each setting.
         assert_eq!(bench.report.measurements.len(), 6 * 3 * 4);
         for setting in settings {
-            for w in transfer(&args, &setting, &bench.interrupt).unwrap() {
+            for w in transfer(&args, &setting, 2, &bench.interrupt).unwrap() {
                 let payload = if setting.upload { w.a.rx_frames } else { w.b.rx_frames };
                 let most = w.payload / 30_000;
                 assert!(payload < most, "{}: {payload} frames, not {most}", setting.label());

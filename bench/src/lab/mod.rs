@@ -347,9 +347,23 @@ impl Line<'_> {
             (IPERF_PORT.to_string(), seconds.to_string(), streams.to_string());
         let command =
             ["iperf3", "-c", self.subject.target(), "-p", &port, "-t", &time, "-P", &streams, "-J"];
+        self.iperf_server_is_free()?;
         let within = PATIENCE + Duration::from_secs(seconds);
         let text = self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
         text.and_then(|text| transfer(&text)).with_context(|| format!("iperf3 -P {streams}"))
+    }
+
+    /// The server takes one test at a time, and resets whoever comes before it has heard of the end
+    /// of the last one: over a lossy line that takes a time-out.
+    fn iperf_server_is_free(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while self.established(Place::Server, &[IPERF_PORT])? > 0 {
+            ensure!(Instant::now() < until, "iperf3's last connections do not end");
+            std::thread::sleep(BETWEEN_PROBES);
+        }
+        // It listens anew.
+        std::thread::sleep(BETWEEN_PROBES);
+        Ok(())
     }
 
     /// The ends of the logs of gateways and servers.
