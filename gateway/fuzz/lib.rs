@@ -2,12 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, reason = "what the rest of the gateway uses")]
 
-pub mod config {
-    #[path = "../../src/config/congestion.rs"]
-    mod congestion;
-
-    pub use congestion::{Congestion, Controllers};
-}
+#[path = "../src/config/congestion.rs"]
+pub mod config;
 #[path = "../src/limits.rs"]
 pub mod limits;
 #[path = "../src/tcp/mod.rs"]
