@@ -100,8 +100,7 @@ impl SimGateway {
                 let worker_config = WorkerConfig {
                     id,
                     workers,
-                    service_buffer: config.buffers.service,
-                    peer_buffer: config.buffers.peer,
+                    buffers: config.buffers.clone(),
                     warm_tunnels: config.tunnel.warm,
                     max_idle_tunnels: config.tunnel.max_idle,
                     seed,

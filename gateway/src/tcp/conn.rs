@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::assembler::Assembler;
 use super::congestion::Control;
 use super::engine::ProfileId;
+use super::memory::{Memory, Use};
 use super::ring::Ring;
-use super::ring_size;
+use super::{SQUEEZED, ring_size};
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
+use super::tuning::Tuning;
+use crate::limits::TLS_MAX_RECORD;
 use crate::time::Instant;
 
 /// What a caller needs to know of RFC 9293's states.
@@ -97,7 +100,28 @@ pub(super) struct Probe {
     pub again: bool,
 }
 
-/// A connection with its two rings. Made by [`ConnPool::take`], given back by [`ConnPool::put`].
+/// Bytes that a connection may hold (see [`ring_size`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Received and not taken: the largest window.
+    pub receive: usize,
+    /// Queued and not acknowledged.
+    pub send: usize,
+    pub side: BufferSide,
+}
+
+/// What a connection carries, and so what its memory has to suffice for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferSide {
+    /// A stream of bytes of a client or service.
+    Service,
+    /// TLS records between gateways. Half a record cannot be opened, and would keep its memory for
+    /// ever if there were none for the other half: so memory is for a whole one at once.
+    Peer,
+}
+
+/// One connection. It has no memory of its own: bytes, and what is known of segments, stand in
+/// memory of the engine. So it must end with [`super::TcpEngine::release`].
 pub struct TcpConn {
     pub(super) state: State,
     pub(super) local: SocketAddr,
@@ -152,6 +176,12 @@ pub struct TcpConn {
     pub(super) challenge_at: Instant,
     /// Segments behind gaps that no acknowledgement has named yet.
     pub(super) unreported: u8,
+    pub(super) tuning: Tuning,
+    // --- memory
+    /// The worker's memory is tight.
+    pub(super) squeezed: bool,
+    /// Something could not be queued for want of memory.
+    starved: bool,
     // --- options
     /// Added to milliseconds, so that a clock says nothing of other connections'.
     pub(super) clock_offset: u32,
@@ -177,8 +207,9 @@ pub struct TcpConn {
 }
 
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Bytes of a segment on most paths, and no more.
-const USUAL_SEGMENT: usize = 1_400;
+/// Queued beyond twice the congestion window: what an application that is slow to fill it leaves
+/// for the device, and some records of a tunnel.
+const SEND_AHEAD: usize = 64 * 1024;
 /// Before the path is known.
 const SOME_MSS: u32 = 536;
 
@@ -199,14 +230,17 @@ impl std::fmt::Debug for TcpConn {
 }
 
 impl TcpConn {
-    fn new(recv_bytes: usize, send_bytes: usize) -> Self {
-        let (rx, tx) = (Ring::new(ring_size(recv_bytes)), Ring::new(ring_size(send_bytes)));
-        // A full ring of full segments is known without growing.
-        let sent = Scoreboard::with_room(tx.capacity() / USUAL_SEGMENT);
-        Self::with(rx, tx, sent)
-    }
-
-    fn with(rx: Ring, tx: Ring, sent: Scoreboard) -> Self {
+    pub fn new(limits: BufferLimits) -> Self {
+        let (receive, send) = (ring_size(limits.receive), ring_size(limits.send));
+        let (rx, tx) = match limits.side {
+            BufferSide::Service => {
+                (Ring::new(receive, 0, Use::ServiceReceive), Ring::new(send, 0, Use::ServiceSend))
+            }
+            BufferSide::Peer => (
+                Ring::new(receive, TLS_MAX_RECORD, Use::PeerReceive),
+                Ring::new(send, TLS_MAX_RECORD, Use::PeerSend),
+            ),
+        };
         Self {
             state: State::Closed,
             local: NOBODY,
@@ -223,7 +257,7 @@ impl TcpConn {
             send_shift: 0,
             remote_mss: SOME_MSS,
             fin: None,
-            sent,
+            sent: Scoreboard::default(),
             rtt: Rtt::default(),
             control: Control::cubic(SOME_MSS),
             repair: Repair::No,
@@ -245,6 +279,9 @@ impl TcpConn {
             last_ack: Seq(0),
             challenge_at: Instant::ZERO,
             unreported: 0,
+            tuning: Tuning::new(receive),
+            squeezed: false,
+            starved: false,
             clock_offset: 0,
             timestamps: None,
             sack: false,
@@ -262,13 +299,6 @@ impl TcpConn {
             reset_at: None,
             poke: false,
         }
-    }
-
-    /// As new, with the memory it has.
-    pub(super) fn prepare(&mut self) {
-        self.end();
-        let (rx, tx) = (std::mem::take(&mut self.rx), std::mem::take(&mut self.tx));
-        *self = Self::with(rx, tx, std::mem::take(&mut self.sent));
     }
 
     pub fn state(&self) -> TcpState {
@@ -325,9 +355,6 @@ impl TcpConn {
     /// Takes `n` received bytes without looking at them.
     pub fn skip(&mut self, n: usize) {
         self.rx.consume(n);
-        if self.assembler.is_empty() {
-            self.rx.rewind();
-        }
     }
 
     /// Copies received bytes from `offset` on without taking them; returns how many.
@@ -342,9 +369,32 @@ impl TcpConn {
         matches!(self.state, State::Established | State::CloseWait)
     }
 
-    /// Free bytes in the send ring; 0 once the direction is closed.
+    /// Bytes that may be queued; 0 once the direction is closed. Not much more is queued than the
+    /// path carries, or each bulk flow would fill all it may hold.
     pub fn send_room(&self) -> usize {
-        if self.may_send() { self.tx.room() } else { 0 }
+        if !self.may_send() {
+            return 0;
+        }
+        let window = self.control.get().window() as usize;
+        let ahead = if self.squeezed { SQUEEZED } else { 2 * window + SEND_AHEAD };
+        self.tx.limit().min(ahead).saturating_sub(self.tx.len())
+    }
+
+    /// Makes sure that `n` bytes can be queued now. `false` if there is no room or no memory for
+    /// them.
+    pub fn reserve(&mut self, memory: &mut Memory, n: usize) -> bool {
+        if n > self.send_room() {
+            return false;
+        }
+        let there = self.tx.reserve(memory, self.tx.len() + n);
+        self.starved |= !there;
+        there
+    }
+
+    /// Whether something could not be queued for want of memory since the last call. Nothing but
+    /// time tells when there is some again.
+    pub fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
     }
 
     /// Bytes not yet acknowledged by the other side.
@@ -352,20 +402,23 @@ impl TcpConn {
         self.tx.len()
     }
 
-    /// Lends the longest contiguous free run of the send ring; `f` returns how many bytes it has
-    /// written.
+    /// Lends the longest contiguous run of what was made sure of by [`TcpConn::reserve`]; `f`
+    /// returns how many bytes it has written.
     pub fn send<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         if !self.may_send() {
             return R::default();
         }
-        let (written, result) = f(self.tx.free_run());
-        self.tx.extend(written);
+        let room = self.send_room();
+        let run = self.tx.free_run();
+        let most = run.len().min(room);
+        let (written, result) = f(&mut run[..most]);
+        self.tx.extend(written.min(most));
         result
     }
 
-    /// Queues as much of `data` as there is room for; returns how much.
+    /// Queues as much of `data` as was made sure of by [`TcpConn::reserve`]; returns how much.
     pub fn send_slice(&mut self, data: &[u8]) -> usize {
-        if self.may_send() { self.tx.push(data) } else { 0 }
+        self.tx.push(&data[..data.len().min(self.send_room())])
     }
 
     /// Ends this side's direction with a FIN behind the queued bytes.
@@ -396,6 +449,17 @@ impl TcpConn {
         (self.poke, self.unreported) = (false, 0);
     }
 
+    /// Gives back memory that holds nothing, and takes what the next segments are noted in.
+    pub(super) fn settle(&mut self, memory: &mut Memory) {
+        self.rx.settle(memory);
+        self.tx.settle(memory);
+        self.assembler.settle(memory);
+        let end = self.fin.map_or(self.base() + self.tx.len() as u32, |fin| fin + 1);
+        let sends = self.nxt.lt(end) && self.state != State::Closed;
+        self.sent.settle(memory, sends);
+        self.squeezed = memory.is_tight();
+    }
+
     /// A segment that begins with this number is not acknowledged.
     pub fn is_on_its_way(&self, seq: u32) -> bool {
         self.una.le(Seq(seq)) && Seq(seq).lt(self.nxt)
@@ -409,35 +473,5 @@ impl TcpConn {
     /// Sequence number of the first byte in the send ring.
     pub(super) fn base(&self) -> Seq {
         self.una.max(self.iss + 1)
-    }
-}
-
-/// Connections at rest, so that opening one allocates nothing in steady state.
-#[derive(Debug)]
-pub struct ConnPool {
-    recv_bytes: usize,
-    send_bytes: usize,
-    free: Vec<TcpConn>,
-    keep: usize,
-}
-
-impl ConnPool {
-    /// A pool of connections with rings for `recv_bytes` and `send_bytes` (see [`ring_size`]),
-    /// which keeps at most `keep` at rest.
-    pub fn new(recv_bytes: usize, send_bytes: usize, keep: usize) -> Self {
-        Self { recv_bytes, send_bytes, free: Vec::new(), keep }
-    }
-
-    pub fn take(&mut self) -> TcpConn {
-        self.free.pop().unwrap_or_else(|| TcpConn::new(self.recv_bytes, self.send_bytes))
-    }
-
-    /// Takes a connection back, whatever its state.
-    pub fn put(&mut self, mut conn: TcpConn) {
-        if self.free.len() < self.keep {
-            conn.end();
-            conn.sent.shrink();
-            self.free.push(conn);
-        }
     }
 }

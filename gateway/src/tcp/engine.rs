@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::SegmentSink;
 use super::conn::{State, TcpConn};
 use super::isn::IsnSecret;
+use super::memory::Memory;
 use crate::time::Instant;
 
 /// What segments of a connection look like.
@@ -39,11 +40,24 @@ pub enum TcpEvent {
 pub struct TcpEngine {
     profiles: Vec<Profile>,
     isn: IsnSecret,
+    memory: Memory,
 }
 
 impl TcpEngine {
-    pub fn new(isn: IsnSecret) -> Self {
-        Self { profiles: Vec::new(), isn }
+    /// An engine whose connections hold at most `buffers` bytes, all together.
+    pub fn new(isn: IsnSecret, buffers: usize) -> Self {
+        Self { profiles: Vec::new(), isn, memory: Memory::new(buffers) }
+    }
+
+    /// Memory for what connections send.
+    pub fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    /// Takes back the memory of a connection, whatever its state.
+    pub fn release(&mut self, mut conn: TcpConn) {
+        conn.end();
+        conn.settle(&mut self.memory);
     }
 
     /// The profile with these properties, made on first use.
@@ -77,7 +91,7 @@ impl TcpEngine {
         self.profiles[usize::from(id.0)]
     }
 
-    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
+    /// Opens a fresh connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
     /// next [`TcpEngine::output`]. Returns `false` if it holds none.
     pub fn accept(
         &mut self,
@@ -91,7 +105,7 @@ impl TcpEngine {
         conn.accept(now, self.isn.isn(now, local, remote), tcp, self.of(profile))
     }
 
-    /// Opens a connection actively; the SYN goes out with the next [`TcpEngine::output`].
+    /// Opens a fresh connection actively; the SYN goes out with the next [`TcpEngine::output`].
     /// Returns `false` if the addresses cannot be connected (port 0, mixed families).
     pub fn connect(
         &mut self,
@@ -117,7 +131,6 @@ impl TcpEngine {
         remote: SocketAddr,
         profile: ProfileId,
     ) {
-        conn.prepare();
         (conn.local, conn.remote, conn.profile) = (local, remote, profile);
         conn.clock_offset = self.isn.clock_offset(local, remote);
     }
@@ -136,7 +149,7 @@ impl TcpEngine {
     /// checksum.
     pub fn input(&mut self, conn: &mut TcpConn, now: Instant, tcp: &[u8]) -> TcpEvent {
         let profile = self.of(conn.profile);
-        conn.segment(now, tcp, profile)
+        conn.segment(now, tcp, profile, &mut self.memory)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are
@@ -149,6 +162,7 @@ impl TcpEngine {
         sink: &mut impl SegmentSink,
     ) -> (TcpEvent, bool) {
         let profile = self.of(conn.profile);
+        conn.settle(&mut self.memory);
         conn.update_window(profile);
         conn.send_segments(now, profile, budget, sink)
     }

@@ -405,8 +405,8 @@ impl TcpConn {
 
     /// The right edge that the next segment can show.
     fn wanted_edge(&self) -> Seq {
-        let room = (self.rx.room() >> self.recv_shift).min(usize::from(u16::MAX));
-        self.edge.max(self.rcv_nxt + ((room as u32) << self.recv_shift))
+        let room = (self.window_room() >> self.recv_shift).min(u32::from(u16::MAX));
+        self.edge.max(self.rcv_nxt + (room << self.recv_shift))
     }
 
     /// By enough to tell the other side without being asked: doubled, and by a segment at least.
@@ -418,7 +418,7 @@ impl TcpConn {
         }
         let known = self.edge.since(self.rcv_nxt);
         let grown = self.wanted_edge().since(self.edge);
-        grown >= known && grown >= self.mss(profile).min(self.rx.capacity() as u32 / 2)
+        grown >= known && grown >= self.mss(profile).min(self.rx.limit() as u32 / 2)
     }
 
     pub(super) fn update_window(&mut self, profile: Profile) {
@@ -452,7 +452,7 @@ impl TcpConn {
         let most = u32::from(u16::MAX);
         // Of a SYN the window is not scaled.
         let (window, edge) = if syn {
-            let window = self.rx.room().min(most as usize) as u32;
+            let window = self.window_room().min(most);
             (window, self.rcv_nxt + window)
         } else {
             let edge = self.wanted_edge();

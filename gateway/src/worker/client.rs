@@ -378,6 +378,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let attributes = table.source_attributes(client.client).iter().map(|(k, v)| (&**k, &**v));
         let sent = up.send_open(
             &mut t.tcp,
+            self.engine.memory(),
             &mut self.scratch,
             &source.export_namespace,
             &source.export_name,
@@ -423,7 +424,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         while client.early < EARLY_DATA && client.early < c.tcp.recv_len() {
             let before = t.tcp.send_queue();
             let (early, client_tcp) = (client.early, &mut c.tcp);
-            let sent = up.send_early(&mut t.tcp, &mut self.scratch, |buf| {
+            let memory = self.engine.memory();
+            let sent = up.send_early(&mut t.tcp, memory, &mut self.scratch, |buf| {
                 let most = buf.len().min(EARLY_DATA - early);
                 client_tcp.peek_at(early, &mut buf[..most])
             });

@@ -9,7 +9,7 @@ use super::snapshot::Listener;
 use crate::limits::{RX_BURST, TCP_HANDSHAKE_TIMEOUT};
 use crate::net::{FlowKey, Ingress, Resolve, TcpPacket};
 use crate::port::{Frame, FrameIo, RxBurst};
-use crate::tcp::{Profile, TcpEvent, TcpState};
+use crate::tcp::{Profile, TcpConn, TcpEvent, TcpState};
 use crate::telemetry::DropReason;
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::Role;
@@ -161,6 +161,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             self.counters.drop_frame(DropReason::Draining);
             return self.refuse(p, packet);
         }
+        if self.engine.memory().is_tight() {
+            self.counters.drop_frame(DropReason::BufferLimit);
+            return;
+        }
         // RFC 6191, section 2: a new connection may take the place of one in TIME-WAIT if its
         // sequence numbers lie behind the old ones.
         if !self.time_wait.may_reopen(&packet.key, packet.seq) {
@@ -182,17 +186,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 }
             }
         };
-        let (leg, tcp) = match listener {
-            Listener::Import(import) => {
-                (Leg::Client(self.new_client(import, remote)), self.service_conns.take())
-            }
-            Listener::Tunnel => (
-                Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
-                self.peer_conns.take(),
-            ),
+        let leg = match listener {
+            Listener::Import(import) => Leg::Client(self.new_client(import, remote)),
+            Listener::Tunnel => Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
         };
         let conn = Conn {
-            tcp,
+            tcp: TcpConn::new(self.config.buffers_of(&leg)),
             key: packet.key,
             port: p as u8,
             neighbour,

@@ -36,11 +36,12 @@ use self::ports::Port;
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
-use crate::limits::{CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK, TIMERS_AT_ONCE};
+use crate::config::BufferSizes;
+use crate::limits::{COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK, TIMERS_AT_ONCE};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
-use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
-use crate::telemetry::{CloseReason, Counters, EventQueue, Published};
+use crate::tcp::{BufferLimits, BufferSide, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
+use crate::telemetry::{CloseReason, Counters, DropReason, EventQueue, Published};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::Scratch;
@@ -51,15 +52,24 @@ pub struct WorkerConfig {
     /// 0 to `workers - 1`.
     pub id: u16,
     pub workers: u16,
-    /// Ring sizes of service and peer legs, bytes (see [`crate::tcp::ring_size`]).
-    pub service_buffer: usize,
-    pub peer_buffer: usize,
+    /// Bytes that a service leg, a peer leg and all connections together may hold.
+    pub buffers: BufferSizes,
     /// Tunnels kept ready to each wanted gateway.
     pub warm_tunnels: usize,
     /// Idle tunnels kept to one gateway at the most.
     pub max_idle_tunnels: usize,
     /// Seeds every random choice of this worker.
     pub seed: [u8; 32],
+}
+
+impl WorkerConfig {
+    fn buffers_of(&self, leg: &Leg) -> BufferLimits {
+        let (bytes, side) = match leg {
+            Leg::Client(_) | Leg::Service(_) => (self.buffers.service, BufferSide::Service),
+            Leg::Tunnel(_) => (self.buffers.peer, BufferSide::Peer),
+        };
+        BufferLimits { receive: bytes, send: bytes, side }
+    }
 }
 
 /// What a worker shares with the control thread and with its siblings.
@@ -109,8 +119,6 @@ pub struct Worker<P: FrameIo, H> {
     ephemeral: EphemeralPorts,
     wheel: TimerWheel<FlowId>,
     engine: TcpEngine,
-    service_conns: ConnPool,
-    peer_conns: ConnPool,
     rng: StdRng,
 
     /// Connections with something to do, each at most once.
@@ -157,7 +165,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let mut rng = StdRng::from_seed(config.seed);
         let mut secret = [0; 16];
         rng.fill_bytes(&mut secret);
-        let mut engine = TcpEngine::new(IsnSecret::new(secret));
+        let mut engine = TcpEngine::new(IsnSecret::new(secret), config.buffers.worker);
         let ports = ports
             .into_iter()
             .map(|p| {
@@ -175,8 +183,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let mut snapshot_cache = arc_swap::cache::Cache::new(shared.snapshot);
         let snapshot = Arc::clone(snapshot_cache.load());
         let mut worker = Self {
-            service_conns: ConnPool::new(config.service_buffer, config.service_buffer, CONN_POOL),
-            peer_conns: ConnPool::new(config.peer_buffer, config.peer_buffer, CONN_POOL),
             ephemeral: EphemeralPorts { worker: config.id },
             config,
             now: Instant::ZERO,
@@ -241,8 +247,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.counters.busy_loops += u64::from(busy);
         if now >= self.publish_at {
             self.publish_at = now + COUNTER_PUBLISH;
-            self.counters.connections = self.conns.len() as u64;
-            self.published.store(&self.counters);
+            self.publish();
         }
         let next = if self.ready.is_empty() && self.blocked.is_empty() {
             let neighbours = self.ports.iter().filter_map(|p| p.stack.next_deadline()).min();
@@ -266,6 +271,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// Publishes the counters now, whatever the interval.
     pub fn publish(&mut self) {
         self.counters.connections = self.conns.len() as u64;
+        let memory = self.engine.memory();
+        self.counters.buffer_bytes = memory.in_use() as u64;
+        self.counters.buffer_bytes_kept = memory.kept() as u64;
+        self.counters.buffers_refused = memory.refused();
+        self.counters.add_drops(DropReason::NoBuffer, memory.take_segments_dropped());
         self.published.store(&self.counters);
     }
 

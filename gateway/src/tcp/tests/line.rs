@@ -9,22 +9,22 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// One direction.
 #[derive(Clone, Copy, Debug)]
-struct Path {
-    delay: Duration,
+pub(super) struct Path {
+    pub delay: Duration,
     /// Added to the delay, uniformly up to this.
-    jitter: Duration,
+    pub jitter: Duration,
     /// Bits per second; 0 = without bound.
-    rate: u64,
+    pub rate: u64,
     /// How long a segment may have to wait for its turn.
-    queue: Duration,
-    loss: f64,
-    duplicate: f64,
+    pub queue: Duration,
+    pub loss: f64,
+    pub duplicate: f64,
     /// Segments that come 2 ms later than their neighbours.
-    late: f64,
+    pub late: f64,
 }
 
 impl Default for Path {
@@ -43,10 +43,10 @@ impl Default for Path {
 
 type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
-struct World {
-    sides: [Side; 2],
+pub(super) struct World {
+    pub sides: [Side; 2],
     line: Path,
-    now: Instant,
+    pub now: Instant,
     free_at: [Instant; 2],
     flights: BinaryHeap<Flight>,
     number: u64,
@@ -56,10 +56,13 @@ struct World {
 }
 
 impl World {
-    fn new(line: Path, ring: usize, seed: u64) -> Self {
-        let (mut c, mut s) = (Side::new(1), Side::new(2));
-        c.conn = ConnPool::new(ring, ring, 1).take();
-        s.conn = ConnPool::new(ring, ring, 1).take();
+    pub fn new(line: Path, ring: usize, seed: u64) -> Self {
+        let limits = BufferLimits { receive: ring, send: ring, ..LIMITS };
+        Self::with_memory(line, limits, seed, 1 << 30)
+    }
+
+    pub fn with_memory(line: Path, limits: BufferLimits, seed: u64, memory: usize) -> Self {
+        let [mut c, mut s] = [1, 2].map(|secret| Side::with(secret, limits, memory));
         let now = Instant::from_millis(10);
         call(&mut c, &mut s, now);
         let (flights, random) = (BinaryHeap::new(), StdRng::seed_from_u64(seed));
@@ -96,7 +99,7 @@ impl World {
     }
 
     /// Lets both sides act, and goes on to when something happens next.
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         while self.flights.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
             let Some(Reverse((_, _, to, segment))) = self.flights.pop() else { break };
             self.sides[to].input(self.now, &segment);
@@ -115,7 +118,7 @@ impl World {
 }
 
 /// Byte `at` of what side `n` sends.
-fn byte(n: usize, at: u64) -> u8 {
+pub(super) fn byte(n: usize, at: u64) -> u8 {
     ((at / 7).wrapping_mul(0x9e37_79b9) >> 11) as u8 ^ (n as u8) ^ at as u8
 }
 
@@ -126,7 +129,7 @@ fn goodput(line: Path, ring: usize, seconds: u64, seed: u64) -> f64 {
     let mut received = 0u64;
     while world.now < end {
         world.step();
-        world.sides[0].conn.send(|free| (free.len(), ()));
+        world.sides[0].send(|free| (free.len(), ()));
         loop {
             let n = world.sides[1].conn.recv(|run| (run.len(), run.len()));
             if n == 0 {
@@ -138,7 +141,7 @@ fn goodput(line: Path, ring: usize, seconds: u64, seed: u64) -> f64 {
     received as f64 * 8.0 / 1e6 / seconds as f64
 }
 
-fn long(rtt: u64, loss: f64) -> Path {
+pub(super) fn long(rtt: u64, loss: f64) -> Path {
     let delay = Duration::from_millis(rtt) / 2;
     Path { delay, rate: 400_000_000, queue: 50 * MS, loss, ..Path::default() }
 }
@@ -176,7 +179,14 @@ fn reordering_is_no_loss() {
 
 /// Two applications with habits, until both directions have ended.
 fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
-    let mut world = World::new(line, ring, seed);
+    let sent = exchange_within(World::new(line, ring, seed), ring, seed, totals);
+    let payload = totals[0] + totals[1];
+    let bound = 20_000 + payload * 3 + payload / 20 * (line.loss * 400.0) as u64;
+    assert!(sent < bound * 4, "{sent} bytes sent for {payload}");
+}
+
+/// How many bytes were sent for it.
+pub(super) fn exchange_within(mut world: World, ring: usize, seed: u64, totals: [u64; 2]) -> u64 {
     let (mut sent, mut received) = ([0u64; 2], [0u64; 2]);
     let mut over = [false; 2];
     let end = world.now + Duration::from_secs(3_000);
@@ -189,9 +199,8 @@ fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
         );
         for n in 0..2 {
             let most = world.random.random_range(0..=ring);
-            let conn = &mut world.sides[n].conn;
             let mut count = 0;
-            conn.recv(|run| {
+            world.sides[n].conn.recv(|run| {
                 count = run.len().min(most);
                 for (i, b) in run[..count].iter().enumerate() {
                     assert_eq!(*b, byte(1 - n, received[n] + i as u64), "seed {seed}");
@@ -201,7 +210,7 @@ fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
             received[n] += count as u64;
             let left = (totals[n] - sent[n]).min(most as u64) as usize;
             let mut count = 0;
-            conn.send(|free| {
+            world.sides[n].send(|free| {
                 count = free.len().min(left);
                 for (i, b) in free[..count].iter_mut().enumerate() {
                     *b = byte(n, sent[n] + i as u64);
@@ -209,6 +218,7 @@ fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
                 (count, ())
             });
             sent[n] += count as u64;
+            let conn = &mut world.sides[n].conn;
             if sent[n] == totals[n] && conn.may_send() {
                 conn.close();
             }
@@ -220,9 +230,7 @@ fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
             assert_eq!(ended, [false; 2], "{:?} {:?}", world.sides[0].conn, world.sides[1].conn);
         }
     }
-    let payload = totals[0] + totals[1];
-    let bound = 20_000 + payload * 3 + payload / 20 * (line.loss * 400.0) as u64;
-    assert!(world.sent < bound * 4, "{} bytes sent for {payload}", world.sent);
+    world.sent
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn seqs(segments: &[Seen]) -> Vec<(u32, usize)> {
 #[test]
 fn the_initial_window_is_ten_segments() {
     let mut script = Script::connected(u16::MAX);
-    script.side.conn.send_slice(&[1; 40_000]);
+    script.side.send_slice(&[1; 40_000]);
     let sent = script.output();
     assert_eq!(sent.len(), 10);
     assert!(sent.iter().all(|segment| segment.len == 1_448), "{sent:?}");
@@ -264,7 +264,7 @@ fn an_end_behind_a_gap_is_reported_too() {
 #[test]
 fn a_gap_is_filled_without_a_time_out() {
     let mut script = Script::connected(u16::MAX);
-    script.side.conn.send_slice(&[1; 14_480]);
+    script.side.send_slice(&[1; 14_480]);
     assert_eq!(script.output().len(), 10);
     script.wait(RTT);
     script.reply_with(TcpControl::None, 1, Some(1), b"", u16::MAX, &[(1_449, 4_345)]);
@@ -275,7 +275,7 @@ fn a_gap_is_filled_without_a_time_out() {
     script.ack(14_481);
     assert_eq!(script.output(), []);
     // Seven tenths of ten segments.
-    script.side.conn.send_slice(&[1; 40_000]);
+    script.side.send_slice(&[1; 40_000]);
     assert_eq!(script.output().len(), 7);
 }
 
@@ -283,7 +283,7 @@ fn a_gap_is_filled_without_a_time_out() {
 #[test]
 fn losses_at_the_end_are_probed_for() {
     let mut script = Script::connected(u16::MAX);
-    script.side.conn.send_slice(&[1; 4_344]);
+    script.side.send_slice(&[1; 4_344]);
     assert_eq!(script.output().len(), 3);
     script.wait(RTT);
     script.ack(1_449);
@@ -300,11 +300,11 @@ fn losses_at_the_end_are_probed_for() {
 #[test]
 fn a_time_out_that_was_none_is_undone() {
     let mut script = Script::connected(u16::MAX);
-    script.side.conn.send_slice(&[1; 1_448]);
+    script.side.send_slice(&[1; 1_448]);
     assert_eq!(script.output().len(), 1);
     script.wait(RTT);
     script.ack(1_449);
-    script.side.conn.send_slice(&[1; 14_480]);
+    script.side.send_slice(&[1; 14_480]);
     let sent = script.output();
     let before = sent.last().unwrap().tsval.unwrap();
     let mut waited = Duration::ZERO;
@@ -324,14 +324,14 @@ fn a_time_out_that_was_none_is_undone() {
     let more = script.output();
     assert!(more.iter().all(|segment| segment.seq >= 15_929), "nothing else is repeated: {more:?}");
     script.ack(15_929);
-    script.side.conn.send_slice(&[1; 40_000]);
+    script.side.send_slice(&[1; 40_000]);
     assert!(script.output().len() >= 10);
 }
 
 #[test]
 fn a_closed_window_is_asked_after_and_opens_again() {
     let mut script = Script::connected(1_000);
-    script.side.conn.send_slice(&[1; 3_000]);
+    script.side.send_slice(&[1; 3_000]);
     assert_eq!(seqs(&script.output()), [(1, 1_000)]);
     script.wait(10 * MS);
     script.reply(TcpControl::None, 1, Some(1_001), b"", 0);
@@ -352,7 +352,7 @@ fn a_closed_window_is_asked_after_and_opens_again() {
 #[test]
 fn silly_windows_are_not_filled() {
     let mut script = Script::connected(4_000);
-    script.side.conn.send_slice(&[1; 8_000]);
+    script.side.send_slice(&[1; 8_000]);
     assert_eq!(seqs(&script.output()), [(1, 1_448), (1_449, 1_448)]);
     script.reply(TcpControl::None, 1, Some(1_449), b"", 1_500);
     assert_eq!(script.output(), []);
@@ -407,7 +407,7 @@ fn old_clocks_are_turned_away() {
 #[test]
 fn either_direction_ends_by_itself() {
     let mut script = Script::connected(u16::MAX);
-    script.side.conn.send_slice(b"last words");
+    script.side.send_slice(b"last words");
     script.side.conn.close();
     let sent = script.output();
     assert_eq!((sent[0].control, sent[0].seq, sent[0].len), (TcpControl::Fin, 1, 10));
@@ -487,7 +487,7 @@ fn a_window_that_opens_is_told() {
 #[test]
 fn lies_do_not_cost_memory() {
     let mut script = Script::connected(u16::MAX);
-    script.side.conn.send_slice(&[1; 14_480]);
+    script.side.send_slice(&[1; 14_480]);
     script.output();
     for n in 0..400 {
         let at = 1_450 + 10 * n;
@@ -586,7 +586,7 @@ proptest! {
                     script.reply_with(control, seq, ack, &vec![5; len], window, &sack);
                 }
                 Step::Send(n) => {
-                    script.side.conn.send_slice(&vec![6; n]);
+                    script.side.send_slice(&vec![6; n]);
                 }
                 Step::Receive(n) => script.side.conn.skip(n),
                 Step::Close => script.side.conn.close(),

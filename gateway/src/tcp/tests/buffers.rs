@@ -1,0 +1,239 @@
+//! Memory of connections: lent while there are bytes to hold, shared out where it is scarce.
+
+use proptest::prelude::*;
+
+use super::super::memory::{Chunk, Class, Use};
+use super::line::{MS, Path, World, exchange_within, long};
+use super::*;
+
+const KIB: usize = 1024;
+
+fn at_rest(c: &mut Side, s: &mut Side, now: Instant) {
+    exchange(c, s, now);
+    exchange(c, s, now + ACK_DELAY);
+}
+
+#[test]
+fn connections_at_rest_hold_nothing() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    at_rest(&mut c, &mut s, now);
+    for n in [1, 5_000, 60_000] {
+        assert_eq!(c.send_slice(&vec![7; n]), n);
+        assert!(c.engine.memory().in_use() >= n);
+        at_rest(&mut c, &mut s, now);
+        assert_eq!(c.engine.memory().in_use(), 0, "{n} bytes are acknowledged");
+        assert!(s.engine.memory().in_use() >= n);
+        s.conn.skip(n);
+        at_rest(&mut c, &mut s, now);
+        assert_eq!(s.engine.memory().in_use(), 0, "{n} bytes are taken");
+    }
+    for side in [&c, &s] {
+        assert_eq!((side.conn.sent.memory(), side.conn.assembler.memory()), (0, 0));
+    }
+    // What was made sure of and not used.
+    assert!(c.conn.reserve(c.engine.memory(), 10_000));
+    at_rest(&mut c, &mut s, now);
+    assert_eq!(c.engine.memory().in_use(), 0);
+}
+
+#[test]
+fn gaps_are_noted_in_lent_memory() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.send_slice(&[7; 4_344]);
+    c.output(now);
+    let first = c.line.segments.pop_front().unwrap();
+    while let Some(segment) = c.line.segments.pop_front() {
+        s.input(now, &segment);
+    }
+    assert!(s.conn.assembler.memory() > 0);
+    s.input(now, &first);
+    at_rest(&mut c, &mut s, now);
+    assert_eq!((s.conn.recv_len(), s.conn.assembler.memory()), (4_344, 0));
+}
+
+/// Lends all there is to nobody.
+fn exhaust(side: &mut Side, what: Use) -> Vec<Chunk> {
+    std::iter::from_fn(|| side.engine.memory().take(Class::of(1), what)).collect()
+}
+
+fn give_back(side: &mut Side, chunks: Vec<Chunk>) {
+    chunks.into_iter().for_each(|chunk| side.engine.memory().put(chunk));
+}
+
+fn with_little_memory(now: Instant) -> (Side, Side) {
+    let (mut c, mut s) = (Side::new(1), Side::with(2, LIMITS, 256 * KIB));
+    call(&mut c, &mut s, now);
+    exchange(&mut c, &mut s, now);
+    (c, s)
+}
+
+#[test]
+fn a_segment_that_finds_no_memory_is_dropped_and_comes_again() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = with_little_memory(now);
+    let taken = exhaust(&mut s, Use::ServiceReceive);
+    c.send_slice(b"hello");
+    c.conn.close();
+    exchange(&mut c, &mut s, now);
+    assert_eq!((s.conn.recv_len(), s.engine.memory().take_segments_dropped()), (0, 1));
+    assert_eq!(s.engine.memory().take_segments_dropped(), 0);
+    give_back(&mut s, taken);
+    now += Duration::from_secs(2);
+    exchange(&mut c, &mut s, now);
+    assert_eq!(s.conn.recv_len(), 5);
+    s.conn.skip(5);
+    assert!(s.conn.recv_finished());
+}
+
+#[test]
+fn who_finds_no_memory_to_send_is_told_and_may_try_again() {
+    let now = Instant::from_millis(1);
+    let (_, mut s) = with_little_memory(now);
+    let taken = exhaust(&mut s, Use::ServiceSend);
+    assert!(s.conn.send_room() > 0);
+    assert!(!s.conn.reserve(s.engine.memory(), 1));
+    assert_eq!((s.send_slice(b"x"), s.conn.send(|free| (0, free.len()))), (0, 0));
+    assert!(s.conn.take_starved() && !s.conn.take_starved());
+    give_back(&mut s, taken);
+    assert_eq!((s.send_slice(b"x"), s.conn.take_starved()), (1, false));
+    assert!(!s.conn.reserve(s.engine.memory(), 1 << 20), "that is more than it may hold");
+    assert!(!s.conn.take_starved());
+}
+
+#[test]
+fn windows_shrink_while_memory_is_tight() {
+    let now = Instant::from_millis(1);
+    let (mut c, mut s) = with_little_memory(now);
+    let taken = exhaust(&mut s, Use::ServiceReceive);
+    let mut edge = c.conn.una + c.conn.window;
+    let mut shown = c.conn.window;
+    for _ in 0..60 {
+        // The other direction's acknowledgements show the window.
+        s.send_slice(&[1; 1_000]);
+        let chunk = s.engine.memory().take(Class::of(1), Use::ServiceSend);
+        exchange(&mut c, &mut s, now);
+        chunk.into_iter().for_each(|chunk| s.engine.memory().put(chunk));
+        c.conn.skip(usize::MAX);
+        assert!((c.conn.una + c.conn.window).ge(edge), "a right edge never goes back");
+        edge = c.conn.una + c.conn.window;
+        shown = shown.min(c.conn.window);
+    }
+    assert_eq!(shown, 65_536, "nothing was received: what was shown stays");
+    give_back(&mut s, taken);
+    // Received while it is tight: the edge stays until the window is small.
+    let taken = exhaust(&mut s, Use::ServiceReceive);
+    let (first, taken) = {
+        let mut taken = taken;
+        (taken.split_off(taken.len() - 1), taken)
+    };
+    give_back(&mut s, first);
+    for _ in 0..60 {
+        c.send_slice(&[1; 1_400]);
+        exchange(&mut c, &mut s, now + ACK_DELAY);
+        s.conn.skip(usize::MAX);
+        exchange(&mut c, &mut s, now + ACK_DELAY);
+    }
+    assert_eq!(c.conn.window, SQUEEZED as u32);
+    give_back(&mut s, taken);
+    s.output(now);
+    exchange(&mut c, &mut s, now);
+    assert_eq!(c.conn.window, 65_536, "it is told that there is more");
+}
+
+/// Bytes of a side's window that are shown and not used.
+fn usable(side: &Side) -> u32 {
+    (side.conn.una + side.conn.window).since(side.conn.nxt)
+}
+
+#[test]
+fn a_window_grows_with_what_is_taken_and_not_slower_than_slow_start() {
+    let limits = BufferLimits { receive: 16 << 20, send: 16 << 20, ..LIMITS };
+    let line = Path { rate: 0, ..long(150, 0.0) };
+    let mut world = World::with_memory(line, limits, 1, 1 << 30);
+    let start = world.now;
+    // Nobody reads.
+    while world.now.since(start) < Duration::from_secs(5) {
+        world.step();
+        world.sides[0].send(|free| (free.len(), ()));
+        assert!(world.sides[0].conn.window <= 64 * KIB as u32);
+    }
+    assert_eq!(world.sides[1].conn.recv_len(), 64 * KIB);
+    world.sides[1].conn.skip(usize::MAX);
+    let mut windows = vec![];
+    while world.sides[0].conn.window < 15 << 20 {
+        world.step();
+        world.sides[0].send(|free| (free.len(), ()));
+        world.sides[1].conn.skip(usize::MAX);
+        windows.push(world.sides[0].conn.window);
+        assert!(world.now.since(start) < Duration::from_secs(9), "{:?}", windows.last());
+    }
+
+    // A fresh one is never held back by it.
+    let mut world = World::with_memory(line, limits, 1, 1 << 30);
+    let mut most = 0;
+    while most < 6 << 20 {
+        world.step();
+        if world.sides[0].conn.may_send() {
+            assert!(usable(&world.sides[0]) >= 1_448, "{:?}", world.sides[0].conn);
+        }
+        most = most.max(world.sides[0].conn.nxt.since(world.sides[0].conn.una));
+        world.sides[0].send(|free| (free.len(), ()));
+        world.sides[1].conn.skip(usize::MAX);
+    }
+    assert!(world.now.since(start) < Duration::from_millis(150 * 12), "{:?}", world.now);
+}
+
+/// Otherwise each bulk flow would fill all it may hold, whatever its path carries.
+#[test]
+fn not_much_more_is_queued_than_the_path_carries() {
+    let limits = BufferLimits { receive: 16 << 20, send: 16 << 20, ..LIMITS };
+    let line = Path { delay: 10 * MS, rate: 20_000_000, queue: 20 * MS, ..Path::default() };
+    let mut world = World::with_memory(line, limits, 1, 1 << 30);
+    let start = world.now;
+    let mut most = 0;
+    while world.now.since(start) < Duration::from_secs(5) {
+        world.step();
+        world.sides[0].send(|free| (free.len(), ()));
+        world.sides[1].conn.skip(usize::MAX);
+        most = most.max(world.sides[0].conn.send_queue());
+    }
+    // It carries 50 KiB, and queues as much.
+    assert!(most < 512 * KIB, "{most} bytes");
+    assert!(world.sides[1].engine.memory().in_use() + world.sides[1].engine.memory().kept() < 64 * KIB);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Two gateways whose memory suffices for hardly more than a record in each direction.
+    #[test]
+    fn what_arrives_is_right_however_little_memory_there_is(
+        seed in any::<u64>(),
+        loss in 0.0..0.03f64,
+        jitter in 0u64..5,
+        ring in 33_000usize..200_000,
+        memory in 80usize..300,
+        a in 0u64..200_000,
+        b in 0u64..200_000,
+    ) {
+        let line = Path { loss, jitter: Duration::from_millis(jitter), ..Path::default() };
+        let limits = BufferLimits { receive: ring, send: ring, side: BufferSide::Peer };
+        let world = World::with_memory(line, limits, seed, memory * KIB);
+        exchange_within(world, ring, seed, [a, b]);
+    }
+
+    #[test]
+    fn a_few_pages_suffice_for_one_direction(
+        seed in any::<u64>(),
+        loss in 0.0..0.03f64,
+        memory in 6usize..40,
+        a in 0u64..100_000,
+    ) {
+        let line = Path { loss, ..Path::default() };
+        let limits = BufferLimits { receive: 40_000, send: 40_000, side: BufferSide::Service };
+        let world = World::with_memory(line, limits, seed, memory * KIB);
+        exchange_within(world, 40_000, seed, [a, 0]);
+    }
+}
