@@ -7,7 +7,7 @@ mod sites;
 
 use std::time::Duration;
 
-use dpdk_bindings::testing::{CountingAllocator, allocations};
+use dpdk_bindings::testing::{CountingAllocator, allocated_bytes, allocations};
 use sites::*;
 
 #[global_allocator]
@@ -52,6 +52,34 @@ fn nor_for_connections_on_warm_tunnels() {
     }
     round(&mut world, 50);
     assert_eq!([world.gateways[A].metered, world.gateways[B].metered], [0, 0]);
+}
+
+/// Of a gateway, with the tunnel under it; buffers go back while nothing moves.
+#[test]
+fn an_idle_connection_takes_four_kibibytes_at_the_most() {
+    const MANY: usize = 64;
+    let mut world = Sites::default().build();
+    let script = Script { close_after_send: false, ..Script::new(20_000, 20_000) };
+    let _served = serve(&mut world, script.clone());
+    let mut open = |world: &mut clgw::sim::World, connections: usize| {
+        let all: Vec<_> =
+            (0..connections).map(|_| connect(world, WEB, script.clone())).collect();
+        run(world, 60, |_| all.iter().all(|watch| watch.borrow().received == 20_000));
+        while world.gateways[A].event().or_else(|| world.gateways[B].event()).is_some() {}
+        world.run_for(clgw::limits::TCP_HANDSHAKE_TIMEOUT + Duration::from_secs(1));
+    };
+    // Tables double when they are full: twice as many connections show what one takes.
+    open(&mut world, MANY);
+    for gateway in &mut world.gateways {
+        gateway.meter = Some(|| allocated_bytes() as u64);
+    }
+    open(&mut world, MANY);
+    for (name, gateway) in ["A", "B"].iter().zip(&world.gateways) {
+        let kept = gateway.counters().buffer_bytes_kept as i64;
+        let each = gateway.metered as i64 / MANY as i64;
+        eprintln!("gateway {name}: {each} bytes for each connection, {kept} kept");
+        assert!(each <= 4_096, "gateway {name}: {each} bytes for each connection");
+    }
 }
 
 /// Whatever a peer claims about its client.

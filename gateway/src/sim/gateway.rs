@@ -63,7 +63,7 @@ pub struct SimGateway {
     scatter: bool,
     /// Read before and after the workers' turns, and nothing else: cycles, allocations.
     pub meter: Option<fn() -> u64>,
-    /// Sum of what `meter` advanced by.
+    /// Sum of what `meter` advanced by, modulo 2^64: it may go down.
     pub metered: u64,
 }
 
@@ -195,7 +195,8 @@ impl SimGateway {
         for worker in &mut self.workers {
             let before = self.meter.map_or(0, |meter| meter());
             let turn = worker.poll(now);
-            self.metered += self.meter.map_or(0, |meter| meter()) - before;
+            let after = self.meter.map_or(0, |meter| meter());
+            self.metered = self.metered.wrapping_add(after.wrapping_sub(before));
             let wants = if turn.busy || worker.ports_mut().any(|p| p.has_received()) {
                 Some(now)
             } else {

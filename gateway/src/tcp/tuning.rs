@@ -6,10 +6,10 @@ use super::conn::TcpConn;
 use super::seq::Seq;
 use crate::time::Instant;
 
-/// Until a round trip is over.
+/// What may come before a round trip is over.
 const FIRST_WINDOW: usize = 64 * 1024;
-/// Windows are this many times what was taken in a round trip: a sender in slow start has doubled
-/// twice before it sees the window that a round leads to.
+/// Beyond that windows are this many times what was taken in a round trip: a sender in slow start
+/// has doubled twice before it sees the window that a round leads to.
 const HEADROOM: u32 = 4;
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,8 @@ impl TcpConn {
             return;
         }
         let taken = self.untaken().since(self.tuning.taken);
-        let wanted = taken.saturating_mul(HEADROOM).min(self.rx.limit() as u32);
+        let wanted = taken.saturating_mul(HEADROOM).saturating_add(FIRST_WINDOW as u32);
+        let wanted = wanted.min(self.rx.limit() as u32);
         self.tuning.window = self.tuning.window.max(wanted);
         self.begin_tuning(now);
     }

@@ -5,5 +5,6 @@ mod dry_run;
 mod faults;
 mod forwarding;
 mod load_balancing;
+mod memory;
 mod refusal;
 mod sites;
