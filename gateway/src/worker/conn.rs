@@ -68,19 +68,40 @@ pub(super) struct Client {
     /// Ids above belong to this generation. Given up once the connection is forwarded. It is never
     /// the last reference: the control thread frees generations.
     pub snapshot: Option<Arc<Snapshot>>,
-    pub selection: Selection,
+    /// Until the connection is forwarded.
+    pub choice: Option<Box<Choice>>,
     pub source: usize,
     /// Of `source`.
     pub permit: Option<Permit>,
     /// The source it is counted for; see [`super::loads::SourceLoads`].
     pub counted: Option<SourceSlot>,
-    /// Gateways of `source` that did not work out.
-    pub tried: ArrayVec<GatewayId, MAX_GATEWAYS_TRIED>,
     pub tunnel: Option<FlowId>,
     /// Bytes at the front of the receive ring that went out ahead of OPENED.
     pub early: usize,
+}
+
+/// How far a client has come in looking for a source.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub selection: Selection,
+    /// Gateways of the source that did not work out.
+    pub tried: ArrayVec<GatewayId, MAX_GATEWAYS_TRIED>,
     /// Why the last source failed.
     pub failure: Option<Failure>,
+}
+
+impl Choice {
+    pub fn new(selection: Selection) -> Self {
+        Self { selection, tried: ArrayVec::new(), failure: None }
+    }
+}
+
+impl Client {
+    pub fn fail(&mut self, failure: Failure) {
+        if let Some(choice) = &mut self.choice {
+            choice.failure = Some(failure);
+        }
+    }
 }
 
 #[derive(Debug)]

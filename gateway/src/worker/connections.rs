@@ -306,7 +306,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     pub(super) fn remove(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.remove(id) else { return };
+        let Some(mut conn) = self.conns.remove(id) else { return };
+        self.spare_choices.extend(conn.client_mut().and_then(|client| client.choice.take()));
         self.flows.remove(&conn.key);
         if conn.half_open {
             self.half_open.close(conn.key.remote);

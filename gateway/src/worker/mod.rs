@@ -29,7 +29,7 @@ use rand::{Rng, SeedableRng};
 pub use inbox::{Inboxes, Message};
 pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot, SourceSlot};
 
-use self::conn::{Conn, Leg};
+use self::conn::{Choice, Conn, Leg};
 use self::loads::SourceLoads;
 use self::pool::Pool;
 use self::ports::Port;
@@ -137,6 +137,8 @@ pub struct Worker<P: FrameIo, H> {
     /// By [`ImportSlot`].
     round_robin: Vec<clgw_policy::RoundRobin>,
     source_loads: SourceLoads,
+    /// Of clients that are forwarded or gone, for those to come.
+    spare_choices: Vec<Box<Choice>>,
     pool_tick: Instant,
     scratch: Scratch,
     draining: bool,
@@ -212,6 +214,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             pools: Vec::new(),
             round_robin: Vec::new(),
             source_loads: SourceLoads::default(),
+            spare_choices: Vec::new(),
             pool_tick: Instant::ZERO,
             scratch: Scratch::default(),
             draining: false,
