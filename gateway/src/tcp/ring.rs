@@ -81,7 +81,7 @@ impl Ring {
         let needed = Class::of(self.peak as usize).max(self.least);
         if needed >= self.hint {
             (self.hint, self.idle) = (needed, 0);
-        } else {
+        } else if self.peak > 0 {
             self.idle += 1;
             if self.idle >= HINT_LASTS {
                 (self.hint, self.idle) = (self.hint.smaller(), 0);

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use clgw_policy::{Failover, ImportEntry, ImportId, LbScheme, RoundRobin, Selection, Sources};
 
 use super::Worker;

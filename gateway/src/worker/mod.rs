@@ -138,6 +138,7 @@ pub struct Worker<P: FrameIo, H> {
     round_robin: Vec<clgw_policy::RoundRobin>,
     source_loads: SourceLoads,
     /// Of clients that are forwarded or gone, for those to come.
+    #[expect(clippy::vec_box, reason = "clients hold the boxes")]
     spare_choices: Vec<Box<Choice>>,
     pool_tick: Instant,
     scratch: Scratch,
