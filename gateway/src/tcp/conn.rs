@@ -230,6 +230,7 @@ impl std::fmt::Debug for TcpConn {
 }
 
 impl TcpConn {
+    /// A connection that was never opened; it is opened once.
     pub fn new(limits: BufferLimits) -> Self {
         let (receive, send) = (ring_size(limits.receive), ring_size(limits.send));
         let (rx, tx) = match limits.side {

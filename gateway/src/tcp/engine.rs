@@ -91,7 +91,7 @@ impl TcpEngine {
         self.profiles[usize::from(id.0)]
     }
 
-    /// Opens a fresh connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
+    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
     /// next [`TcpEngine::output`]. Returns `false` if it holds none.
     pub fn accept(
         &mut self,
@@ -105,7 +105,7 @@ impl TcpEngine {
         conn.accept(now, self.isn.isn(now, local, remote), tcp, self.of(profile))
     }
 
-    /// Opens a fresh connection actively; the SYN goes out with the next [`TcpEngine::output`].
+    /// Opens a connection actively; the SYN goes out with the next [`TcpEngine::output`].
     /// Returns `false` if the addresses cannot be connected (port 0, mixed families).
     pub fn connect(
         &mut self,

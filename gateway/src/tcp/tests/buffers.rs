@@ -8,24 +8,26 @@ use super::*;
 
 const KIB: usize = 1024;
 
-fn at_rest(c: &mut Side, s: &mut Side, now: Instant) {
-    exchange(c, s, now);
-    exchange(c, s, now + ACK_DELAY);
+/// With all acknowledgements that wait.
+fn at_rest(c: &mut Side, s: &mut Side, now: &mut Instant) {
+    exchange(c, s, *now);
+    *now += ACK_DELAY;
+    exchange(c, s, *now);
 }
 
 #[test]
 fn connections_at_rest_hold_nothing() {
-    let now = Instant::from_millis(1);
+    let mut now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    at_rest(&mut c, &mut s, now);
+    at_rest(&mut c, &mut s, &mut now);
     for n in [1, 5_000, 60_000] {
         assert_eq!(c.send_slice(&vec![7; n]), n);
         assert!(c.engine.memory().in_use() >= n);
-        at_rest(&mut c, &mut s, now);
+        at_rest(&mut c, &mut s, &mut now);
         assert_eq!(c.engine.memory().in_use(), 0, "{n} bytes are acknowledged");
         assert!(s.engine.memory().in_use() >= n);
         s.conn.skip(n);
-        at_rest(&mut c, &mut s, now);
+        at_rest(&mut c, &mut s, &mut now);
         assert_eq!(s.engine.memory().in_use(), 0, "{n} bytes are taken");
     }
     for side in [&c, &s] {
@@ -33,13 +35,13 @@ fn connections_at_rest_hold_nothing() {
     }
     // What was made sure of and not used.
     assert!(c.conn.reserve(c.engine.memory(), 10_000));
-    at_rest(&mut c, &mut s, now);
+    at_rest(&mut c, &mut s, &mut now);
     assert_eq!(c.engine.memory().in_use(), 0);
 }
 
 #[test]
 fn gaps_are_noted_in_lent_memory() {
-    let now = Instant::from_millis(1);
+    let mut now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
     c.send_slice(&[7; 4_344]);
     c.output(now);
@@ -49,7 +51,7 @@ fn gaps_are_noted_in_lent_memory() {
     }
     assert!(s.conn.assembler.memory() > 0);
     s.input(now, &first);
-    at_rest(&mut c, &mut s, now);
+    at_rest(&mut c, &mut s, &mut now);
     assert_eq!((s.conn.recv_len(), s.conn.assembler.memory()), (4_344, 0));
 }
 
