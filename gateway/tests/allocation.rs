@@ -61,19 +61,18 @@ fn an_idle_connection_takes_four_kibibytes_at_the_most() {
     let mut world = Sites::default().build();
     let script = Script { close_after_send: false, ..Script::new(20_000, 20_000) };
     let _served = serve(&mut world, script.clone());
-    let mut open = |world: &mut clgw::sim::World, connections: usize| {
-        let all: Vec<_> =
-            (0..connections).map(|_| connect(world, WEB, script.clone())).collect();
+    let open = |world: &mut clgw::sim::World| {
+        let all: Vec<_> = (0..MANY).map(|_| connect(world, WEB, script.clone())).collect();
         run(world, 60, |_| all.iter().all(|watch| watch.borrow().received == 20_000));
         while world.gateways[A].event().or_else(|| world.gateways[B].event()).is_some() {}
         world.run_for(clgw::limits::TCP_HANDSHAKE_TIMEOUT + Duration::from_secs(1));
     };
     // Tables double when they are full: twice as many connections show what one takes.
-    open(&mut world, MANY);
+    open(&mut world);
     for gateway in &mut world.gateways {
         gateway.meter = Some(|| allocated_bytes() as u64);
     }
-    open(&mut world, MANY);
+    open(&mut world);
     for (name, gateway) in ["A", "B"].iter().zip(&world.gateways) {
         let kept = gateway.counters().buffer_bytes_kept as i64;
         let each = gateway.metered as i64 / MANY as i64;

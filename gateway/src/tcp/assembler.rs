@@ -76,10 +76,8 @@ impl Assembler {
 
     /// The next expected byte, now that everything before `next` is there.
     pub fn advance(&mut self, mut next: Seq) -> Seq {
-        let reached = |blocks: &VecDeque<Block>, next| blocks.iter().position(|(a, _)| a.le(next));
-        while let Some((_, end)) =
-            reached(&self.blocks, next).and_then(|i| self.blocks.remove(i))
-        {
+        while let Some(i) = self.blocks.iter().position(|(a, _)| a.le(next)) {
+            let Some((_, end)) = self.blocks.remove(i) else { break };
             next = next.max(end);
         }
         next

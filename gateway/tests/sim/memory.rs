@@ -3,11 +3,19 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use clgw::sim::{App, World};
 use clgw::telemetry::DropReason;
 
 use crate::sites::*;
 
 const TIGHT: &str = "buffers: { service_kib: 1024, peer_kib: 1024, worker_mib: 16 }";
+
+/// Reads what the gate lets through.
+fn gated(gate: &Rc<Cell<u64>>, script: &Script) -> (Box<dyn App>, Watch) {
+    let (mut app, watch) = Scripted::new(script.clone());
+    app.gate = Some(Rc::clone(gate));
+    (Box::new(app), watch)
+}
 
 /// More than the gateways have memory for stands still in both directions, and then goes on.
 #[test]
@@ -15,23 +23,16 @@ fn what_memory_does_not_suffice_for_arrives_all_the_same() {
     let mut world = Sites { more: TIGHT, ..Sites::default() }.build();
     let script = Script::new(300_000, 300_000);
     let gate = Rc::new(Cell::new(0));
-    let gated = |gate: &Rc<Cell<u64>>, script: &Script| {
-        let (mut app, watch) = Scripted::new(script.clone());
-        app.gate = Some(Rc::clone(gate));
-        (Box::new(app), watch)
-    };
     let (held, served) = (Rc::clone(&gate), script.clone());
     world.hosts[SERVER].listen(8080, Box::new(move |_| gated(&held, &served).0));
-    let mut open = |world: &mut clgw::sim::World| {
+    let open = |world: &mut World| {
         let (app, watch) = gated(&gate, &script);
         let (from, to) = ("10.1.0.2".parse().unwrap(), WEB.parse().unwrap());
         let now = world.now;
         world.hosts[CLIENT].connect(now, Some(from), to, app).unwrap();
         watch
     };
-    let shed = |world: &clgw::sim::World| {
-        world.gateways[A].counters().drops(DropReason::BufferLimit)
-    };
+    let shed = |world: &World| world.gateways[A].counters().drops(DropReason::BufferLimit);
     let mut watches = Vec::new();
     // Nobody reads.
     while shed(&world) == 0 {
@@ -40,7 +41,7 @@ fn what_memory_does_not_suffice_for_arrives_all_the_same() {
         world.run_for(std::time::Duration::from_millis(200));
     }
     let held = world.gateways[A].counters().buffer_bytes;
-    assert!((12 << 20..16 << 20).contains(&held), "{held} bytes");
+    assert!((12 << 20..=16 << 20).contains(&held), "{held} bytes");
     gate.set(u64::MAX);
     run(&mut world, 300, |_| watches.iter().all(|watch| watch.borrow().complete(&script)));
     assert_at_rest(&mut world);
