@@ -262,3 +262,23 @@ impl Conn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that each open connection costs, whatever it carries.
+    #[test]
+    fn connections_stay_small() {
+        for (what, bytes, most) in [
+            ("TcpConn", size_of::<TcpConn>(), 800),
+            ("Conn", size_of::<Conn>(), 1_024),
+            ("Leg", size_of::<Leg>(), 160),
+            ("Choice", size_of::<Choice>(), 160),
+            ("Tunnel", size_of::<Tunnel>(), 1_424),
+        ] {
+            eprintln!("{what}: {bytes} bytes");
+            assert!(bytes <= most, "{what}: {bytes} bytes");
+        }
+    }
+}
