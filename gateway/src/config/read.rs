@@ -273,11 +273,7 @@ fn buffers(mut section: Section<'_>, f: &mut Findings) -> BufferSizes {
     let peer = section.number("peer_kib", defaults::PEER_KIB_RANGE, defaults::PEER_KIB, f);
     let worker = section.number("worker_mib", defaults::WORKER_MIB_RANGE, defaults::WORKER_MIB, f);
     section.finish(f);
-    BufferSizes {
-        service: service.value << 10,
-        peer: peer.value << 10,
-        worker: worker.value << 20,
-    }
+    BufferSizes { service: service.value << 10, peer: peer.value << 10, worker: worker.value << 20 }
 }
 
 fn drain(mut section: Section<'_>, f: &mut Findings) -> DrainConfig {

@@ -7,11 +7,11 @@ use super::congestion::Control;
 use super::engine::ProfileId;
 use super::memory::{Memory, Use};
 use super::ring::Ring;
-use super::{SQUEEZED, ring_size};
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
 use super::tuning::Tuning;
+use super::{SQUEEZED, ring_size};
 use crate::limits::TLS_MAX_RECORD;
 use crate::time::Instant;
 

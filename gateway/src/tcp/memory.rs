@@ -220,12 +220,12 @@ mod tests {
     use super::*;
 
     const KIB: usize = 1024;
-    const ALL: [Use; 4] =
-        [Use::ServiceReceive, Use::PeerSend, Use::PeerReceive, Use::ServiceSend];
+    const ALL: [Use; 4] = [Use::ServiceReceive, Use::PeerSend, Use::PeerReceive, Use::ServiceSend];
 
     #[test]
     fn classes_are_powers_of_two() {
-        let sizes = |bytes: &[usize]| bytes.iter().map(|n| Class::of(*n).bytes()).collect::<Vec<_>>();
+        let sizes =
+            |bytes: &[usize]| bytes.iter().map(|n| Class::of(*n).bytes()).collect::<Vec<_>>();
         assert_eq!(sizes(&[0, 1, 4096, 4097, 65_536]), [4096, 4096, 4096, 8192, 65_536]);
         assert_eq!(Class::of(MAX_RING).bytes(), MAX_RING);
         assert_eq!(Class::of(crate::limits::TLS_MAX_RECORD).bytes(), 32 * KIB);
@@ -254,7 +254,10 @@ mod tests {
             (0..16).map(|_| memory.take(Class(0), Use::ServiceSend).unwrap()).collect();
         assert_eq!(memory.take(Class(0), Use::ServiceSend), None);
         small.into_iter().for_each(|chunk| memory.put(chunk));
-        assert_eq!(memory.take(Class::of(32 * KIB), Use::ServiceSend).map(|c| c.len()), Some(32 * KIB));
+        assert_eq!(
+            memory.take(Class::of(32 * KIB), Use::ServiceSend).map(|c| c.len()),
+            Some(32 * KIB)
+        );
         assert_eq!((memory.in_use(), memory.kept(), memory.refused()), (32 * KIB, 32 * KIB, 1));
     }
 

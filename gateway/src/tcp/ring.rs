@@ -42,11 +42,6 @@ impl Ring {
         self.len as usize
     }
 
-    /// Bytes it may hold beyond those that it holds, whether there is memory or not.
-    pub fn room(&self) -> usize {
-        (self.limit - self.len) as usize
-    }
-
     pub fn clear(&mut self) {
         (self.start, self.len, self.extent) = (0, 0, 0);
     }
@@ -194,7 +189,7 @@ mod tests {
         ring.push(b"abcdef");
         ring.write_at(7, b"h");
         ring.consume(6);
-        assert_eq!((ring.len(), ring.room()), (0, 8 * KIB));
+        assert_eq!(ring.len(), 0);
         ring.settle(&mut memory);
         assert_eq!(memory.in_use(), 4 * KIB, "something stands in it");
         // Growing takes it along.
@@ -323,7 +318,7 @@ mod tests {
                     }
                 }
                 next = next.wrapping_add(data.len() as u8);
-                prop_assert_eq!((ring.len(), ring.room()), (queue.len(), LIMIT - queue.len()));
+                prop_assert_eq!(ring.len(), queue.len());
                 let run = ring.run();
                 prop_assert_eq!(&*run, &queue.make_contiguous()[..run.len()]);
             }

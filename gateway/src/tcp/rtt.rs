@@ -26,13 +26,7 @@ pub(super) struct Rtt {
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self {
-            smooth: 0,
-            variation: 0,
-            min: u64::MAX,
-            min_at: Instant::ZERO,
-            backoff: 0,
-        }
+        Self { smooth: 0, variation: 0, min: u64::MAX, min_at: Instant::ZERO, backoff: 0 }
     }
 }
 

@@ -146,7 +146,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             if let Some(slot) = client.counted.take() {
                 self.source_loads.take(slot);
             }
-            let (Some(snapshot), Some(choice)) = (client.snapshot.clone(), &mut client.choice) else {
+            let (Some(snapshot), Some(choice)) = (client.snapshot.clone(), &mut client.choice)
+            else {
                 return;
             };
             choice.tried.clear();

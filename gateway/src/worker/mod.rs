@@ -33,10 +33,10 @@ use self::conn::{Choice, Conn, Leg};
 use self::loads::SourceLoads;
 use self::pool::Pool;
 use self::ports::Port;
+use crate::config::BufferSizes;
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
-use crate::config::BufferSizes;
 use crate::limits::{COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK, TIMERS_AT_ONCE};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};

@@ -462,7 +462,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let keep_alert = match &mut leg.phase {
             Phase::Up(up) => {
                 // A fatal alert says why, if the record layer has one.
-                up.flush(&mut conn.tcp, self.engine.memory(), &mut self.scratch).is_ok() && error.is_some()
+                up.flush(&mut conn.tcp, self.engine.memory(), &mut self.scratch).is_ok()
+                    && error.is_some()
             }
             Phase::Handshake { .. } => error.is_some(),
             Phase::Connecting | Phase::Closing => false,
