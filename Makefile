@@ -34,8 +34,10 @@ counts: ## Instructions of the gateway's steps, against the baseline; UPDATE=1 w
 	@.ci/packages
 	@.ci/counts $(if $(UPDATE),--update)
 
-soak: ## Simulated sites on bad wires, SEEDS of them (default 300); `make test` runs a few
+soak: ## Simulated sites on bad wires, and the engine against the kernel's TCP (root); SEEDS (300)
 	CLGW_SEEDS=$${SEEDS:-300} cargo test --locked --release -p clgw --test sim -- --nocapture wire wan
+	CLGW_SEEDS=$$(($${SEEDS:-300} / 10)) cargo test --locked --release -p clgw --test netns -- \
+		--nocapture --ignored linux
 
 fuzz: ## Property tests with CASES cases each (default 20000), then the fuzzer, SECONDS a target (60)
 	PROPTEST_CASES=$${CASES:-20000} cargo test --locked --release --workspace --lib

@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod chain;
+pub mod churn;
 pub mod e2e;
 pub mod environment;
 pub mod gate;

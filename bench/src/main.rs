@@ -13,7 +13,7 @@ use clgw_bench::lab::ends;
 use clgw_bench::report::Report;
 use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{e2e, generate, hop, memif, memory, relay, scale, wan};
+use clgw_bench::{churn, e2e, generate, hop, memif, memory, relay, scale, wan};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ enum What {
     All,
     /// One gateway core in memory: Gb/s, cycles per byte, cycles per frame.
     Hop(hop::HopArgs),
+    /// One gateway core in memory: new connections over warm tunnels.
+    Churn(churn::ChurnArgs),
     /// Cycles per frame and memory per connection, from one to many open connections.
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
@@ -151,6 +153,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let scenarios: Vec<Box<dyn Scenario>> = match cli.command {
         What::All => vec![
             defaults::<hop::HopArgs>(short)?,
+            defaults::<churn::ChurnArgs>(short)?,
             defaults::<scale::ScaleArgs>(short)?,
             defaults::<memif::MemifArgs>(short)?,
             defaults::<e2e::E2eArgs>(short)?,
@@ -158,6 +161,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             defaults::<wan::WanArgs>(short)?,
         ],
         What::Hop(args) => vec![Box::new(args)],
+        What::Churn(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
         What::Memif(args) => vec![Box::new(args)],

@@ -10,12 +10,14 @@ pub mod config;
 pub mod control;
 pub mod fabric;
 pub mod flow;
+#[cfg(feature = "simulation")]
 pub mod host;
 pub mod lifecycle;
 pub mod limits;
 pub mod net;
 pub mod port;
 pub mod relay;
+#[cfg(feature = "simulation")]
 pub mod sim;
 pub mod tcp;
 pub mod telemetry;

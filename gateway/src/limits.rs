@@ -53,11 +53,16 @@ pub const MIN_PATH_MTU_V4: usize = 552;
 // --- Flows --------------------------------------------------------------------------------------
 
 pub const MAX_FLOWS: usize = 1 << 20;
-/// Passive connections that have not finished their handshake, per worker.
+/// Passive connections that have not finished their TCP handshake, per worker; further SYNs are
+/// answered with cookies.
 pub const MAX_HALF_OPEN: usize = 4_096;
-/// The same, from one source address. Tunnels count until their TLS handshake is done, so a peer
-/// gateway needs room for `TUNNEL_MAX_CONNECTING` of each of its workers.
+/// The same, from one source address.
 pub const MAX_HALF_OPEN_PER_SOURCE: usize = 2_048;
+/// Tunnels accepted by a worker that have not finished their TLS handshake; further ones are reset.
+pub const MAX_TLS_PENDING: usize = 4_096;
+/// The same, from one source address: a peer gateway needs room for `TUNNEL_MAX_CONNECTING` of each
+/// of its workers.
+pub const MAX_TLS_PENDING_PER_SOURCE: usize = 2_048;
 /// Resolution of the timer wheel.
 pub const TIMER_TICK: Duration = Duration::from_millis(1);
 /// Slots of the timer wheel; a deadline further away goes round.
@@ -75,11 +80,20 @@ pub const EPHEMERAL_PORT_TRIES: usize = 512;
 
 /// A half-open connection dies after this.
 pub const TCP_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A SYN cookie is good for this long at the least, and for twice as long at the most (RFC 4987,
+/// section 3.6).
+pub const SYN_COOKIE_LIFETIME: Duration = Duration::from_secs(30);
 /// Unacknowledged data for this long ends the connection (RFC 9293, section 3.8.3: R2 >= 100 s).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(100);
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(75);
 /// Asked again after this, until the user time-out ends it.
 pub const TCP_KEEPALIVE_REPEAT: Duration = Duration::from_secs(5);
+/// IP packets, bytes, that are tried in turn where longer ones get lost (RFC 8899, section 5.1.2:
+/// BASE_PLPMTU). Every IPv6 path carries 1,280 (RFC 8200, section 5).
+pub const BLACK_HOLE_PACKETS_V4: [usize; 2] = [1_280, 576];
+pub const BLACK_HOLE_PACKETS_V6: [usize; 1] = [1_280];
+/// Until such a path is tried with longer ones again (RFC 8899, section 5.1.1: PMTU_RAISE_TIMER).
+pub const PATH_MTU_RAISE: Duration = Duration::from_secs(600);
 /// Gaps in what was received that a connection remembers; a segment that would make one more is
 /// dropped, and comes again. A queue that overflows on the way loses every other segment of a round
 /// trip.
@@ -194,7 +208,7 @@ const _: () = {
     assert!(TIMER_SLOTS.is_power_of_two());
     assert!(EPHEMERAL_PORT_FIRST < EPHEMERAL_PORT_LAST);
     assert!(MIN_MTU <= 1_500 && MAX_MTU <= MAX_IP_PACKET);
-    assert!(MAX_HALF_OPEN <= MAX_FLOWS);
+    assert!(MAX_HALF_OPEN <= MAX_FLOWS && MAX_TLS_PENDING <= MAX_FLOWS);
     assert!(ICMPV4_ERROR_LEN <= MIN_MTU && MIN_PATH_MTU_V4 <= MIN_MTU);
     assert!(NEIGHBOUR_EVICT_STEPS <= MAX_NEIGHBOURS);
     assert!(MAX_FLOWS <= u32::MAX as usize, "slots are numbered by u32");

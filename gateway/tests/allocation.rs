@@ -5,6 +5,10 @@
 #[allow(dead_code)]
 mod sites;
 
+#[path = "sim/flood.rs"]
+#[allow(dead_code)]
+mod flood;
+
 use std::time::Duration;
 
 use dpdk_bindings::testing::{CountingAllocator, allocated_bytes, allocations};
@@ -79,6 +83,20 @@ fn an_idle_connection_takes_four_kibibytes_at_the_most() {
         eprintln!("gateway {name}: {each} bytes for each connection, {kept} kept");
         assert!(each <= 4_096, "gateway {name}: {each} bytes for each connection");
     }
+}
+
+#[test]
+fn nor_for_syns_that_cookies_answer() {
+    let mut world = Sites::default().build();
+    world.run_for(Duration::from_millis(100));
+    let mark = clgw::limits::MAX_HALF_OPEN as u32;
+    flood::IMPORT.flood(&mut world, 0..mark + 1_000);
+    let before = world.gateways[A].counters().syn_cookies_sent;
+    world.gateways[A].meter = Some(allocations);
+    flood::IMPORT.flood(&mut world, mark + 1_000..3 * mark);
+    assert_eq!(world.gateways[A].metered, 0);
+    let sent = world.gateways[A].counters().syn_cookies_sent - before;
+    assert_eq!(sent, u64::from(2 * mark - 1_000));
 }
 
 /// Whatever a peer claims about its client.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clgw::sim::App;
 use clgw::time::Instant;
-use clgw::tls::Suite;
 use clgw::worker::Turn;
-use clgw_bench::apps::{Caller, Echo, MESSAGE, Orders, Received, Sink, Source};
-use clgw_bench::chain::{Chain, IMPORTS, Setup, SimWorker};
+use clgw_bench::apps::{Received, Sink, Source};
+use clgw_bench::chain::{Chain, IMPORTS, SimWorker};
+use clgw_bench::churn;
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint};
 
@@ -20,21 +20,8 @@ pub const FRAMES: u64 = 1_000;
 const SEGMENT: u64 = 1_448;
 /// Connections that are opened, one behind the other.
 pub const OPENED: usize = 20;
-/// Tunnels that are warm then, more than the gateway would keep by itself: none is brought up
-/// while it is counted.
-const WARM: usize = 16;
 /// Of the chain's own clock.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-const SETUP: Setup = Setup {
-    mtu: 1500,
-    suite: Suite::Aes128Gcm,
-    checksum_offload: true,
-    service_kib: 64,
-    peer_kib: 64,
-    host_buffer: 65_536,
-    frames: 512,
-};
 
 /// What callgrind counts. It must stay a function.
 #[inline(never)]
@@ -75,7 +62,7 @@ impl Flow {
 
 /// A connection that has already moved 1,000 frames.
 fn flow(upload: bool) -> Flow {
-    let mut chain = Chain::new(&SETUP).expect("a chain");
+    let mut chain = Chain::new(&churn::SETUP).expect("a chain");
     let (limit, received) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Received::default())));
     let (end, most) = (Rc::clone(&received), Rc::clone(&limit));
     let app = move |sends: bool| -> Box<dyn App> {
@@ -109,47 +96,15 @@ fn step(mut flow: Flow) -> Flow {
     flow
 }
 
-/// Opens connections, all at the same time, until each has had an answer; counts what gateway A does
-/// then, and not what it does to close them.
-fn visit(chain: &mut Chain, connections: usize, counted: bool) {
-    if counted {
-        chain.poll_a_by(counted_turn);
-    }
-    let open: Vec<_> = (0..connections)
-        .map(|_| {
-            let orders = Rc::new(Orders::default());
-            orders.owed.set(1);
-            let app = Box::new(Caller(Rc::clone(&orders)));
-            (chain.connect(0, app).expect("a connection"), orders)
-        })
-        .collect();
-    let answered = |_: &Chain| open.iter().all(|(_, o)| o.answered.get() >= MESSAGE as u64);
-    chain.run_until("first bytes", PATIENCE, answered).expect("answers");
-    chain.poll_a_by(SimWorker::poll);
-    for (number, orders) in &open {
-        orders.close.set(true);
-        chain.client.nudge(*number);
-    }
-    let closed = |c: &Chain| c.client.connections() + c.server.connections() == 0;
-    chain.run_until("ends", PATIENCE, closed).expect("no connections");
-    // Until both gateways have their tunnels back.
-    let later = chain.now + Duration::from_millis(5);
-    chain.run_until("rest", PATIENCE, |c| c.now >= later).expect("time passes");
-}
-
 fn warm_chain() -> Chain {
-    let mut chain = Chain::new(&SETUP).expect("a chain");
-    chain.server.listen(IMPORTS[0].1, Box::new(|_| Box::new(Echo::default())));
-    warm(&mut chain);
-    visit(&mut chain, WARM, false);
-    chain
+    churn::warm_chain().expect("a warm chain")
 }
 
 #[library_benchmark(setup = warm_chain, config = config())]
 fn tunnel_open(mut chain: Chain) -> Chain {
     let tunnels = chain.counters().0.tunnels_opened;
     for _ in 0..OPENED {
-        visit(&mut chain, 1, true);
+        churn::visit(&mut chain, 1, Some(counted_turn)).expect("an answer");
     }
     assert_eq!(chain.counters().0.tunnels_opened, tunnels, "a tunnel was brought up meanwhile");
     chain

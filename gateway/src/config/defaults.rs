@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::limits;
 
-use super::{Hugepages, IdlePolicy, LogFormat, LogLevel};
+use super::{Congestion, Hugepages, IdlePolicy, LogFormat, LogLevel};
 
 pub const OBJECTS: &str = "objects/";
 
@@ -42,6 +42,9 @@ pub const PEER_KIB_RANGE: RangeInclusive<usize> = 32..=16_384;
 pub const WORKER_MIB: usize = 512;
 /// Below 16 MiB a few hundred busy connections would hold each other up.
 pub const WORKER_MIB_RANGE: RangeInclusive<usize> = 16..=1_048_576;
+
+pub const SERVICE_CONGESTION: Congestion = Congestion::Cubic;
+pub const PEER_CONGESTION: Congestion = Congestion::Bbr;
 
 pub const DRAIN_DEADLINE: Duration = limits::DRAIN_DEADLINE;
 /// Longer than an hour is a gateway that never restarts.

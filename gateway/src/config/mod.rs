@@ -6,6 +6,7 @@
 //! Reading never stops at the first error. [`load`] returns every one of them, each with file,
 //! line, column, field, message and a hint.
 
+mod congestion;
 mod defaults;
 mod device;
 mod host;
@@ -32,6 +33,7 @@ use clgw_policy::{Diagnostic, LocalPeer, Severity};
 use ipnet::IpNet;
 
 pub use crate::port::Side;
+pub use congestion::{Congestion, Controllers};
 pub use device::{Device, ParseDeviceError};
 pub use host::Host;
 pub use imports::{ImportPort, check_listeners};
@@ -65,6 +67,7 @@ pub struct GatewayConfig {
     /// Default none.
     pub vips: Vec<VipConfig>,
     pub buffers: BufferSizes,
+    pub congestion: Controllers,
     pub drain: DrainConfig,
     pub log: LogConfig,
 }

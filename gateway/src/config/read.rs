@@ -10,9 +10,9 @@ use clgw_policy::yaml::{Node, Value};
 use super::reader::{At, Findings, Section, parsed, text};
 use super::rules::{self, Draft, DraftPort, DraftVip};
 use super::{
-    BufferSizes, DrainConfig, EalSettings, GatewayConfig, Host, Hugepages, IdlePolicy, Loaded,
-    LogConfig, LogFormat, LogLevel, PeerConfig, Place, Side, TlsPaths, TunnelConfig, WorkersConfig,
-    defaults, values,
+    BufferSizes, Congestion, Controllers, DrainConfig, EalSettings, GatewayConfig, Host, Hugepages,
+    IdlePolicy, Loaded, LogConfig, LogFormat, LogLevel, PeerConfig, Place, Side, TlsPaths,
+    TunnelConfig, WorkersConfig, defaults, values,
 };
 use crate::fabric::name;
 
@@ -52,6 +52,7 @@ pub(super) fn read(file: &Path, root: &Node, host: &Host, mut findings: Findings
     let vip_list = root.list("vips", f).into_iter().flatten();
     let vips = vip_list.filter_map(|(node, path)| vip(node, path, f)).collect();
     let buffers = buffers(root.section("buffers", f), f);
+    let congestion = congestion(root.section("congestion", f), f);
     let drain = drain(root.section("drain", f), f);
     let log = log(root.section("log", f), f);
     root.finish(f);
@@ -72,6 +73,7 @@ pub(super) fn read(file: &Path, root: &Node, host: &Host, mut findings: Findings
                 tunnel,
                 vips,
                 buffers,
+                congestion,
                 drain,
                 log,
             })
@@ -274,6 +276,14 @@ fn buffers(mut section: Section<'_>, f: &mut Findings) -> BufferSizes {
     let worker = section.number("worker_mib", defaults::WORKER_MIB_RANGE, defaults::WORKER_MIB, f);
     section.finish(f);
     BufferSizes { service: service.value << 10, peer: peer.value << 10, worker: worker.value << 20 }
+}
+
+fn congestion(mut section: Section<'_>, f: &mut Findings) -> Controllers {
+    let known = [("cubic", Congestion::Cubic), ("bbr", Congestion::Bbr)];
+    let service = section.choice("service", &known, defaults::SERVICE_CONGESTION, f);
+    let peer = section.choice("peer", &known, defaults::PEER_CONGESTION, f);
+    section.finish(f);
+    Controllers { service, peer }
 }
 
 fn drain(mut section: Section<'_>, f: &mut Findings) -> DrainConfig {

@@ -97,6 +97,7 @@ fn a_minimal_file_has_every_default() {
         tunnel: TunnelConfig { port: 4443, warm: 2, max_idle: 16 },
         vips: Vec::new(),
         buffers: BufferSizes { service: 64 << 10, peer: 256 << 10, worker: 512 << 20 },
+        congestion: Controllers { service: Congestion::Cubic, peer: Congestion::Bbr },
         drain: DrainConfig { deadline: Duration::from_secs(30) },
         log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
     };
@@ -109,7 +110,7 @@ fn the_commented_example_says_the_truth_about_defaults() {
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let defaults: Vec<usize> =
         (0..lines.len()).filter(|i| lines[*i].trim_end().ends_with("# default")).collect();
-    assert_eq!(defaults.len(), 19, "a default was added or removed: change this number too");
+    assert_eq!(defaults.len(), 21, "a default was added or removed: change this number too");
     for skip in &defaults {
         let without: Vec<&str> =
             lines.iter().enumerate().filter(|(i, _)| i != skip).map(|(_, l)| *l).collect();
@@ -135,6 +136,7 @@ fn every_key_is_in_the_commented_example() {
         ("tunnel", "tunnel: {zzzzzzzz: 1}\n".to_owned()),
         ("vips", "vips: [{zzzzzzzz: 1}]\n".to_owned()),
         ("buffers", "buffers: {zzzzzzzz: 1}\n".to_owned()),
+        ("congestion", "congestion: {zzzzzzzz: 1}\n".to_owned()),
         ("drain", "drain: {zzzzzzzz: 1}\n".to_owned()),
         ("log", "log: {zzzzzzzz: 1}\n".to_owned()),
     ] {
@@ -203,6 +205,7 @@ vips:
   - {import: shop/db, address: 127.0.0.1}
 buffers: {service_kib: 7, peer_kib: 31, worker_mib: 15}
 buffers: {}
+congestion: {service: reno, peer: 1}
 drain: {deadline: 30}
 log: {level: loud, format: xml, colour: yes}
 extra: 1

@@ -19,6 +19,7 @@ use clgw_policy::Diagnostic;
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub use generation::{Generations, Resolver, SystemResolver};
+#[cfg(feature = "simulation")]
 pub(crate) use launch::stack_config;
 pub use launch::{LaunchError, data_room, mbufs_per_port, start_eal};
 pub use material::{Material, check_together, identity, load, objects};
@@ -123,6 +124,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
             id: n as u16,
             workers: workers as u16,
             buffers: config.buffers.clone(),
+            congestion: config.congestion,
             warm_tunnels: config.tunnel.warm,
             max_idle_tunnels: config.tunnel.max_idle,
             seed,
@@ -303,6 +305,10 @@ fn log_counters(counters: &Counters) {
         handshakes_resumed = counters.handshakes_resumed,
         tunnels_reused = counters.tunnels_reused,
         strays = counters.strays,
+        syn_cookies_sent = counters.syn_cookies_sent,
+        syn_cookies_accepted = counters.syn_cookies_accepted,
+        syn_cookies_bad = counters.syn_cookies_bad,
+        pmtu_black_holes = counters.pmtu_black_holes,
         busy_seconds = busy,
         "counters"
     );

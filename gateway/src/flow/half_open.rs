@@ -1,15 +1,13 @@
-//! How many connections may be half-open: SYN floods end here.
+//! How many connections may be in a handshake.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::FlowHasher;
-use crate::limits::{MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE};
 use crate::net::Ip;
 use crate::telemetry::DropReason;
 
-/// Counts passive connections that have not finished their TCP handshake, in total and per
-/// source. A source is an IPv4 address or an IPv6 /64: one host has a whole /64 to send from.
+/// Counts passive connections that have not finished a handshake, in total and per source. A source is an IPv4 address or an IPv6 /64: one host has a whole /64 to send from.
 /// Memory is bounded by the total.
 #[derive(Debug)]
 pub struct HalfOpen {
@@ -20,11 +18,7 @@ pub struct HalfOpen {
 }
 
 impl HalfOpen {
-    pub fn new(hasher: FlowHasher) -> Self {
-        Self::with_limits(hasher, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE)
-    }
-
-    pub fn with_limits(hasher: FlowHasher, max_total: usize, max_per_source: usize) -> Self {
+    pub fn new(hasher: FlowHasher, max_total: usize, max_per_source: usize) -> Self {
         Self {
             total: 0,
             per_source: HashMap::with_capacity_and_hasher(max_total, hasher),
@@ -55,7 +49,7 @@ impl HalfOpen {
         Ok(())
     }
 
-    /// The connection is open now, or gone.
+    /// The handshake is done, or the connection gone.
     pub fn close(&mut self, source: Ip) {
         if let Entry::Occupied(mut entry) = self.per_source.entry(group(source)) {
             self.total -= 1;
@@ -88,7 +82,7 @@ mod tests {
 
     #[test]
     fn both_limits_hold_and_closing_makes_room() {
-        let mut half_open = HalfOpen::with_limits(FlowHasher::new([3; 16]), 4, 2);
+        let mut half_open = HalfOpen::new(FlowHasher::new([3; 16]), 4, 2);
         let (a, b, c) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.3"));
         assert_eq!([half_open.open(a), half_open.open(a)], [Ok(()); 2]);
         assert_eq!(half_open.open(a), Err(DropReason::SourceLimit));
@@ -106,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_source_is_its_64_prefix() {
-        let mut half_open = HalfOpen::with_limits(FlowHasher::new([3; 16]), 9, 1);
+        let mut half_open = HalfOpen::new(FlowHasher::new([3; 16]), 9, 1);
         assert_eq!(half_open.open(ip("fd00::1")), Ok(()));
         assert_eq!(half_open.open(ip("fd00::ffff:1")), Err(DropReason::SourceLimit));
         assert_eq!(half_open.open(ip("fd00:0:0:1::1")), Ok(()));

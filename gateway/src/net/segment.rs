@@ -1,12 +1,15 @@
 //! TCP headers (RFC 9293, section 3.1), as far as finding and refusing a connection needs them.
 
-use smoltcp::wire::{TCP_HEADER_LEN, TcpControl, TcpPacket as WireTcp, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{TcpControl, TcpPacket as WireTcp, TcpRepr, TcpSeqNumber};
 
 use super::ip::{Addresses, IpPacket, TCP};
 use super::{FlowKey, MacAddr};
 use crate::limits::ETHERNET_HEADER;
 use crate::port::TxMeta;
 use crate::telemetry::DropReason;
+
+/// "Congestion experienced" in the ECN field of the IP header (RFC 3168, section 5).
+const CE: u8 = 0b11;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpFlags {
@@ -34,6 +37,8 @@ pub struct TcpPacket<'f> {
     pub ack: u32,
     /// Bytes behind the TCP header.
     pub payload_len: usize,
+    /// A router has marked the packet (RFC 3168, CE).
+    pub congested: bool,
 }
 
 impl TcpPacket<'_> {
@@ -67,6 +72,12 @@ pub(super) fn parse<'f>(
     if contradiction || key.local_port == 0 || key.remote_port == 0 {
         return Err(DropReason::TcpMalformed);
     }
+    // The last bits of the IPv4 TOS field, and of the IPv6 traffic class.
+    let ecn = match (packet.addresses, packet.bytes.get(1)) {
+        (Addresses::V4 { .. }, Some(byte)) => byte & 0b11,
+        (Addresses::V6 { .. }, Some(byte)) => (byte >> 4) & 0b11,
+        (_, None) => 0,
+    };
     Ok(TcpPacket {
         key,
         ip: packet.bytes,
@@ -76,37 +87,23 @@ pub(super) fn parse<'f>(
         seq: tcp.seq_number().0 as u32,
         ack: tcp.ack_number().0 as u32,
         payload_len: packet.payload.len() - usize::from(tcp.header_len()),
+        congested: ecn == CE,
     })
 }
 
-/// Bytes of the frame [`write_reset`] writes.
-pub(super) fn reset_frame_len(addresses: Addresses) -> usize {
-    ETHERNET_HEADER + addresses.header_len() + TCP_HEADER_LEN
-}
-
-/// The RST that answers `packet` (RFC 9293, section 3.10.7.1), from `addresses.src`.
-pub(super) fn write_reset(
-    buf: &mut [u8],
-    packet: &TcpPacket<'_>,
-    addresses: Addresses,
-    mac: MacAddr,
-) {
+/// The RST that answers `packet` (RFC 9293, section 3.10.7.1).
+pub(super) fn reset_of(packet: &TcpPacket<'_>) -> TcpRepr<'static> {
     let (seq_number, ack_number) = match packet.flags.ack {
         true => (TcpSeqNumber(packet.ack as i32), None),
         false => (TcpSeqNumber(0), Some(behind(packet))),
     };
-    write_bare(buf, packet, addresses, mac, (TcpControl::Rst, seq_number, ack_number));
+    bare(packet, TcpControl::Rst, seq_number, ack_number)
 }
 
-/// The ACK of everything in `packet`, from `addresses.src`. All it says is in the segment itself.
-pub(super) fn write_ack(
-    buf: &mut [u8],
-    packet: &TcpPacket<'_>,
-    addresses: Addresses,
-    mac: MacAddr,
-) {
+/// The ACK of everything in `packet`. All it says is in the segment itself.
+pub(super) fn ack_of(packet: &TcpPacket<'_>) -> TcpRepr<'static> {
     let seq = TcpSeqNumber(packet.ack as i32);
-    write_bare(buf, packet, addresses, mac, (TcpControl::None, seq, Some(behind(packet))));
+    bare(packet, TcpControl::None, seq, Some(behind(packet)))
 }
 
 /// The sequence number behind the segment.
@@ -116,15 +113,13 @@ fn behind(packet: &TcpPacket<'_>) -> TcpSeqNumber {
     TcpSeqNumber(packet.seq.wrapping_add(len) as i32)
 }
 
-fn write_bare(
-    buf: &mut [u8],
+fn bare(
     packet: &TcpPacket<'_>,
-    addresses: Addresses,
-    mac: MacAddr,
-    (control, seq_number, ack_number): (TcpControl, TcpSeqNumber, Option<TcpSeqNumber>),
-) {
-    addresses.write_headers(buf, (packet.src_mac, mac), TCP, 64, TCP_HEADER_LEN);
-    let repr = TcpRepr {
+    control: TcpControl,
+    seq_number: TcpSeqNumber,
+    ack_number: Option<TcpSeqNumber>,
+) -> TcpRepr<'static> {
+    TcpRepr {
         src_port: packet.key.local_port,
         dst_port: packet.key.remote_port,
         control,
@@ -137,14 +132,30 @@ fn write_bare(
         sack_ranges: [None; 3],
         timestamp: None,
         payload: &[],
-    };
+    }
+}
+
+/// Bytes of the frame that [`write_answer`] writes.
+pub(super) fn answer_len(addresses: Addresses, answer: &TcpRepr<'_>) -> usize {
+    ETHERNET_HEADER + addresses.header_len() + answer.buffer_len()
+}
+
+/// A frame with `answer`, from `addresses.src` to where `packet` came from.
+pub(super) fn write_answer(
+    buf: &mut [u8],
+    packet: &TcpPacket<'_>,
+    addresses: Addresses,
+    mac: MacAddr,
+    answer: &TcpRepr<'_>,
+) {
+    addresses.write_headers(buf, (packet.src_mac, mac), TCP, 64, answer.buffer_len());
     let (src, dst) = match addresses {
         Addresses::V4 { src, dst } => (src.into(), dst.into()),
         Addresses::V6 { src, dst } => (src.into(), dst.into()),
     };
     let segment = &mut buf[ETHERNET_HEADER + addresses.header_len()..];
     let checksums = smoltcp::phy::ChecksumCapabilities::default();
-    repr.emit(&mut WireTcp::new_unchecked(segment), &src, &dst, &checksums);
+    answer.emit(&mut WireTcp::new_unchecked(segment), &src, &dst, &checksums);
 }
 
 /// Prepares an IP packet with a TCP segment for a device that computes the checksums: the TCP

@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use smoltcp::wire::TcpRepr;
+
 use super::arp::{self, Arp, Operation};
 use super::ethernet::{self, Ethernet};
 use super::icmp::{self, Icmp};
@@ -408,25 +410,33 @@ impl PortStack {
         if packet.flags.rst {
             return;
         }
-        let Some(addresses) = answer_addresses(packet) else { return };
         if !self.errors.take(now) {
             return c.drop_frame(DropReason::RateLimited);
         }
-        let sent = tx.send(segment::reset_frame_len(addresses), TxMeta::default(), &mut |buf| {
-            segment::write_reset(buf, packet, addresses, self.site.mac);
-        });
-        c.resets_sent += u64::from(sent);
+        c.resets_sent += u64::from(self.answer(packet, &segment::reset_of(packet), tx));
     }
 
     /// Acknowledges a segment on behalf of a connection in TIME-WAIT (RFC 9293, section
     /// 3.10.7.4), within the rate limit.
     pub fn acknowledge(&mut self, now: Instant, packet: &TcpPacket<'_>, tx: &mut impl TxSink) {
-        let Some(addresses) = answer_addresses(packet) else { return };
         if self.errors.take(now) {
-            tx.send(segment::reset_frame_len(addresses), TxMeta::default(), &mut |buf| {
-                segment::write_ack(buf, packet, addresses, self.site.mac);
-            });
+            self.answer(packet, &segment::ack_of(packet), tx);
         }
+    }
+
+    /// Sends `answer` back to where `packet` came from; `false` if it could not be sent. How many
+    /// answers there may be is the caller's to say.
+    pub fn answer(
+        &self,
+        packet: &TcpPacket<'_>,
+        answer: &TcpRepr<'_>,
+        tx: &mut impl TxSink,
+    ) -> bool {
+        let Some(addresses) = answer_addresses(packet) else { return false };
+        let len = segment::answer_len(addresses, answer);
+        tx.send(len, TxMeta::default(), &mut |buf| {
+            segment::write_answer(buf, packet, addresses, self.site.mac, answer);
+        })
     }
 }
 

@@ -101,6 +101,7 @@ impl SimGateway {
                     id,
                     workers,
                     buffers: config.buffers.clone(),
+                    congestion: config.congestion,
                     warm_tunnels: config.tunnel.warm,
                     max_idle_tunnels: config.tunnel.max_idle,
                     seed,

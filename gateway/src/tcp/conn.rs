@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::assembler::Assembler;
+use super::black_hole::BlackHole;
 use super::congestion::Control;
+use super::ecn::Ecn;
 use super::engine::ProfileId;
 use super::memory::{Memory, Use};
 use super::ring::Ring;
@@ -12,6 +14,7 @@ use super::scoreboard::Scoreboard;
 use super::seq::Seq;
 use super::tuning::Tuning;
 use super::{SQUEEZED, ring_size};
+use crate::config::Congestion;
 use crate::limits::TLS_MAX_RECORD;
 use crate::time::Instant;
 
@@ -100,14 +103,15 @@ pub(super) struct Probe {
     pub again: bool,
 }
 
-/// Bytes that a connection may hold (see [`ring_size`]).
+/// What a connection may hold, in bytes (see [`ring_size`]), and what controls how fast it sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BufferLimits {
+pub struct TcpSettings {
     /// Received and not taken: the largest window.
     pub receive: usize,
     /// Queued and not acknowledged.
     pub send: usize,
     pub side: BufferSide,
+    pub congestion: Congestion,
 }
 
 /// What a connection carries, and so what its memory has to suffice for.
@@ -127,6 +131,7 @@ pub struct TcpConn {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) profile: ProfileId,
+    pub(super) black_hole: BlackHole,
     // --- sending
     pub(super) tx: Ring,
     /// Ours, until it is acknowledged; then it stays right behind `una`, since the numbers wrap.
@@ -157,6 +162,9 @@ pub struct TcpConn {
     pub(super) duplicate_round: Seq,
     /// On their way after the last output.
     pub(super) peak: u32,
+    /// The next segment with payload leaves no earlier, where there is pacing; and one waits for it.
+    pub(super) pace_at: Instant,
+    pub(super) paced: bool,
     /// A round of acknowledgements ends here.
     pub(super) round_end: Seq,
     pub(super) doubt: Doubt,
@@ -187,6 +195,7 @@ pub struct TcpConn {
     pub(super) clock_offset: u32,
     pub(super) timestamps: Option<Timestamps>,
     pub(super) sack: bool,
+    pub(super) ecn: Ecn,
     // --- timers
     /// Since when the retransmission time-out runs.
     pub(super) rto_from: Instant,
@@ -231,9 +240,9 @@ impl std::fmt::Debug for TcpConn {
 
 impl TcpConn {
     /// A connection that was never opened; it is opened once.
-    pub fn new(limits: BufferLimits) -> Self {
-        let (receive, send) = (ring_size(limits.receive), ring_size(limits.send));
-        let (rx, tx) = match limits.side {
+    pub fn new(settings: TcpSettings) -> Self {
+        let (receive, send) = (ring_size(settings.receive), ring_size(settings.send));
+        let (rx, tx) = match settings.side {
             BufferSide::Service => {
                 (Ring::new(receive, 0, Use::ServiceReceive), Ring::new(send, 0, Use::ServiceSend))
             }
@@ -247,6 +256,7 @@ impl TcpConn {
             local: NOBODY,
             remote: NOBODY,
             profile: ProfileId::default(),
+            black_hole: BlackHole::default(),
             tx,
             iss: Seq(0),
             una: Seq(0),
@@ -260,12 +270,14 @@ impl TcpConn {
             fin: None,
             sent: Scoreboard::default(),
             rtt: Rtt::default(),
-            control: Control::cubic(SOME_MSS),
+            control: Control::new(settings.congestion),
             repair: Repair::No,
             reduction: Reduction::default(),
             probe: None,
             probed: false,
             peak: 0,
+            pace_at: Instant::ZERO,
+            paced: false,
             round_end: Seq(0),
             doubt: Doubt::Judged,
             rx,
@@ -286,6 +298,7 @@ impl TcpConn {
             clock_offset: 0,
             timestamps: None,
             sack: false,
+            ecn: Ecn::default(),
             duplicates: 0,
             duplicate_round: Seq(0),
             rto_from: Instant::ZERO,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::congestion::{Acked, Controller, initial_window};
+use super::congestion::{Acked, Controller, Lost, initial_window};
 use crate::time::Instant;
 
 /// Multiplicative decrease.
@@ -162,7 +162,18 @@ impl Controller for Cubic {
         self.threshold
     }
 
+    fn pacing(&self) -> Option<f64> {
+        None
+    }
+
+    fn reduces(&self) -> bool {
+        true
+    }
+
     fn acked(&mut self, acked: &Acked) {
+        if acked.recovering {
+            return;
+        }
         // RFC 7661: a window that is not used says nothing about the path.
         if !acked.limited {
             // Time without growth must not count as growth.
@@ -172,8 +183,15 @@ impl Controller for Cubic {
         if self.window < self.threshold { self.slow_start(acked) } else { self.avoid(acked) }
     }
 
-    fn lost(&mut self, _: Instant, flight: u32) {
+    fn lost(&mut self, _: &Lost) {}
+
+    fn congested(&mut self, _: Instant, flight: u32) {
         self.decrease(flight);
+    }
+
+    fn marked(&mut self, now: Instant, flight: u32) {
+        self.congested(now, flight);
+        self.recovered();
     }
 
     fn timed_out(&mut self, _: Instant, flight: u32) {
@@ -185,7 +203,7 @@ impl Controller for Cubic {
         self.window = self.mss;
     }
 
-    fn idled(&mut self) {
+    fn idled(&mut self, _: Instant) {
         // Half of it, for the burst that will be sent: tunnels are kept for their windows.
         self.window = (self.window / 2).max(initial_window(self.mss).min(self.window));
         self.epoch = None;
@@ -218,7 +236,18 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn acked(now: Instant, bytes: u32, rtt: Duration, round: bool) -> Acked {
-        Acked { now, bytes, rtt: Some(rtt), smooth_rtt: rtt, limited: true, round }
+        Acked {
+            now,
+            bytes,
+            rtt: Some(rtt),
+            smooth_rtt: rtt,
+            limited: true,
+            round,
+            recovering: false,
+            flight: 0,
+            delivered: 0,
+            sample: None,
+        }
     }
 
     /// A round in which a whole window is acknowledged.
@@ -248,7 +277,7 @@ mod tests {
     fn a_loss_takes_three_tenths_and_they_come_back_by_the_cubic_function() {
         let (mut cubic, mut now) = (Cubic::new(MSS), Instant::from_millis(1));
         cubic.window = 1_000 * MSS;
-        cubic.lost(now, 1_000 * MSS);
+        cubic.congested(now, 1_000 * MSS);
         cubic.recovered();
         assert_eq!(cubic.window(), 700 * MSS);
         // K = cbrt(1000 * 0.3 / 0.4) = 9.09 s
@@ -265,7 +294,7 @@ mod tests {
     fn short_rounds_grow_as_reno_would() {
         let (mut cubic, mut now) = (Cubic::new(MSS), Instant::from_millis(1));
         cubic.window = 20 * MSS;
-        cubic.lost(now, 20 * MSS);
+        cubic.congested(now, 20 * MSS);
         cubic.recovered();
         assert_eq!(cubic.window(), 14 * MSS);
         for _ in 0..12 {

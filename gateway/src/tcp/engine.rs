@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::SegmentSink;
+use super::black_hole::BlackHole;
 use super::conn::{State, TcpConn};
+use super::cookie::Secrets;
 use super::isn::IsnSecret;
 use super::memory::Memory;
 use crate::time::Instant;
@@ -39,14 +41,22 @@ pub enum TcpEvent {
 #[derive(Debug)]
 pub struct TcpEngine {
     profiles: Vec<Profile>,
-    isn: IsnSecret,
+    pub(super) isn: IsnSecret,
+    pub(super) cookies: Secrets,
+    pub(super) black_holes: u64,
     memory: Memory,
 }
 
 impl TcpEngine {
     /// An engine whose connections hold at most `buffers` bytes, all together.
     pub fn new(isn: IsnSecret, buffers: usize) -> Self {
-        Self { profiles: Vec::new(), isn, memory: Memory::new(buffers) }
+        Self {
+            profiles: Vec::new(),
+            isn,
+            cookies: Secrets::default(),
+            black_holes: 0,
+            memory: Memory::new(buffers),
+        }
     }
 
     /// Memory for what connections send.
@@ -87,12 +97,12 @@ impl TcpEngine {
         self.of(id).mtu
     }
 
-    fn of(&self, id: ProfileId) -> Profile {
+    pub(super) fn of(&self, id: ProfileId) -> Profile {
         self.profiles[usize::from(id.0)]
     }
 
-    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind it; the SYN|ACK goes out with the
-    /// next [`TcpEngine::output`]. Returns `false` if it holds none.
+    /// Opens a connection passively with the SYN that `tcp` holds, a TCP header and what is behind
+    /// it; the SYN|ACK goes out with the next [`TcpEngine::output`]. Returns `false` if it holds none.
     pub fn accept(
         &mut self,
         conn: &mut TcpConn,
@@ -124,7 +134,7 @@ impl TcpEngine {
         true
     }
 
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         conn: &mut TcpConn,
         local: SocketAddr,
@@ -139,6 +149,11 @@ impl TcpEngine {
     /// way and too long for it has been dropped, and is no sign of congestion (RFC 1191, section
     /// 6.4).
     pub fn set_profile(&self, conn: &mut TcpConn, id: ProfileId) {
+        conn.black_hole = BlackHole::default();
+        self.change_profile(conn, id);
+    }
+
+    pub(super) fn change_profile(&self, conn: &mut TcpConn, id: ProfileId) {
         conn.profile = id;
         let mss = conn.mss(self.of(id));
         conn.control.get_mut().set_mss(mss);
@@ -146,10 +161,16 @@ impl TcpEngine {
     }
 
     /// Feeds one segment of this connection, from the TCP header on. Whoever calls has checked its
-    /// checksum.
-    pub fn input(&mut self, conn: &mut TcpConn, now: Instant, tcp: &[u8]) -> TcpEvent {
+    /// checksum. `congested`: a router has marked the packet (RFC 3168, CE).
+    pub fn input(
+        &mut self,
+        conn: &mut TcpConn,
+        now: Instant,
+        tcp: &[u8],
+        congested: bool,
+    ) -> TcpEvent {
         let profile = self.of(conn.profile);
-        conn.segment(now, tcp, profile, &mut self.memory)
+        conn.segment(now, tcp, congested, profile, &mut self.memory)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are
@@ -161,6 +182,9 @@ impl TcpEngine {
         budget: usize,
         sink: &mut impl SegmentSink,
     ) -> (TcpEvent, bool) {
+        if conn.black_hole.is_suspected() {
+            self.look_for_black_hole(conn, now, sink);
+        }
         let profile = self.of(conn.profile);
         conn.settle(&mut self.memory);
         conn.update_window(profile);

@@ -1,5 +1,6 @@
 //! Segments that arrive (RFC 9293, section 3.10.7).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -7,8 +8,9 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, Ipv4Address, TcpControl, TcpPacket, TcpRepr};
 
 use super::assembler::{Block, SACK_BLOCKS};
-use super::congestion::{Acked, Control};
+use super::congestion::{Acked, Lost};
 use super::conn::{Ack, Doubt, Probe, Reduction, Repair, State, TcpConn, Timestamps};
+use super::ecn::{Ecn, Marks};
 use super::engine::{Profile, TcpEvent};
 use super::memory::Memory;
 use super::scoreboard::Delivered;
@@ -30,11 +32,12 @@ const ECHO_MAX: u32 = 120_000;
 /// RFC 7323, section 2.3.
 const MAX_SHIFT: u8 = 14;
 
-fn parse(tcp: &[u8]) -> Option<TcpRepr<'_>> {
+pub(super) fn parse(tcp: &[u8]) -> Option<(TcpRepr<'_>, Marks)> {
     let packet = TcpPacket::new_checked(tcp).ok()?;
     // Addresses are for the checksum, which is known to be right.
     let nobody = IpAddress::Ipv4(Ipv4Address::UNSPECIFIED);
-    TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()
+    let repr = TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()?;
+    Some((repr, Marks::of(&packet)))
 }
 
 fn seq_of(segment: &TcpRepr<'_>) -> Seq {
@@ -45,33 +48,39 @@ fn ack_of(segment: &TcpRepr<'_>) -> Option<Seq> {
     segment.ack_number.map(|ack| Seq(ack.0 as u32))
 }
 
+pub(super) fn default_mss(remote: SocketAddr) -> u32 {
+    if remote.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 }
+}
+
 impl TcpConn {
     /// Opens the connection with the SYN in `tcp`.
     pub(super) fn accept(&mut self, now: Instant, iss: u32, tcp: &[u8], profile: Profile) -> bool {
-        let Some(segment) = parse(tcp).filter(|s| s.control == TcpControl::Syn) else {
+        let Some((segment, marks)) = parse(tcp).filter(|(s, _)| s.control == TcpControl::Syn)
+        else {
             return false;
         };
         self.open(now, iss);
         self.state = State::SynReceived;
         self.synchronize(now, &segment, profile);
+        self.ecn.on = marks.offer();
         true
     }
 
     /// What both kinds of opening have in common.
     pub(super) fn open(&mut self, now: Instant, iss: u32) {
         (self.iss, self.una, self.nxt) = (Seq(iss), Seq(iss), Seq(iss));
-        (self.round_end, self.duplicate_round) = (Seq(iss), Seq(iss));
+        (self.round_end, self.duplicate_round, self.ecn.until) = (Seq(iss), Seq(iss), Seq(iss));
         (self.heard, self.progress, self.alive_at) = (now, now, now);
         self.recv_shift = shift_for(self.rx.limit());
     }
 
     /// Takes the other side's SYN.
-    fn synchronize(&mut self, now: Instant, syn: &TcpRepr<'_>, profile: Profile) {
+    pub(super) fn synchronize(&mut self, now: Instant, syn: &TcpRepr<'_>, profile: Profile) {
         self.irs = seq_of(syn);
         self.rcv_nxt = self.irs + 1;
         self.edge = self.rcv_nxt;
         self.last_ack = self.rcv_nxt;
-        let default = if self.remote.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let default = default_mss(self.remote);
         self.remote_mss = syn.max_seg_size.map_or(default, u32::from).max(LEAST_MSS);
         match syn.window_scale {
             Some(shift) => self.send_shift = shift.min(MAX_SHIFT),
@@ -84,7 +93,8 @@ impl TcpConn {
         self.window = u32::from(syn.window_len);
         self.max_window = self.window;
         (self.window_seq, self.window_ack) = (self.irs, self.una);
-        self.control = Control::cubic(self.mss(profile));
+        self.control.reset(self.mss(profile), self.iss.0);
+        self.began_badly();
         self.heard = now;
     }
 
@@ -93,19 +103,27 @@ impl TcpConn {
         &mut self,
         now: Instant,
         tcp: &[u8],
+        congested: bool,
         profile: Profile,
         memory: &mut Memory,
     ) -> TcpEvent {
-        let Some(segment) = parse(tcp) else { return TcpEvent::None };
+        let Some((segment, mut marks)) = parse(tcp) else { return TcpEvent::None };
+        marks.congested = congested;
         match self.state {
             State::Closed => TcpEvent::None,
-            State::SynSent => self.answer_to_syn(now, &segment, profile),
-            _ => self.in_order(now, &segment, profile, memory),
+            State::SynSent => self.answer_to_syn(now, &segment, marks, profile),
+            _ => self.in_order(now, &segment, marks, profile, memory),
         }
     }
 
     /// Section 3.10.7.3.
-    fn answer_to_syn(&mut self, now: Instant, segment: &TcpRepr<'_>, profile: Profile) -> TcpEvent {
+    fn answer_to_syn(
+        &mut self,
+        now: Instant,
+        segment: &TcpRepr<'_>,
+        marks: Marks,
+        profile: Profile,
+    ) -> TcpEvent {
         let ack = ack_of(segment);
         let reset = segment.control == TcpControl::Rst;
         if let Some(ack) = ack
@@ -135,6 +153,7 @@ impl TcpConn {
         };
         self.state = State::Established;
         self.ack = Ack::Now;
+        self.ecn.on = marks.accept();
         self.acknowledged(now, ack, segment, profile);
         TcpEvent::Established
     }
@@ -144,6 +163,7 @@ impl TcpConn {
         &mut self,
         now: Instant,
         segment: &TcpRepr<'_>,
+        marks: Marks,
         profile: Profile,
         memory: &mut Memory,
     ) -> TcpEvent {
@@ -211,6 +231,9 @@ impl TcpConn {
         // A repeated segment's acknowledgement counts: when both sides repeat what the other one
         // has, nothing else would tell them.
         self.acknowledged(now, ack, segment, profile);
+        if self.ecn.on {
+            self.take_marks(now, marks, !payload.is_empty());
+        }
         if self.fin_acknowledged() {
             match self.state {
                 State::FinWait1 => self.state = State::FinWait2,
@@ -331,6 +354,22 @@ impl TcpConn {
         }
     }
 
+    /// RFC 3168, sections 6.1.2 and 6.1.3.
+    fn take_marks(&mut self, now: Instant, marks: Marks, carries: bool) {
+        let Ecn { echo, reduced, until, .. } = &mut self.ecn;
+        *echo &= !marks.cwr;
+        if marks.congested && carries {
+            *echo = true;
+            self.ack = Ack::Now;
+        }
+        if marks.ece && self.una.ge(*until) {
+            (*until, *reduced) = (self.nxt, true);
+            if self.repair == Repair::No {
+                self.control.get_mut().marked(now, self.peak);
+            }
+        }
+    }
+
     // --- data -----------------------------------------------------------------------------------
 
     fn take(
@@ -407,10 +446,12 @@ impl TcpConn {
             self.rtt.sample(now, rtt);
             self.rtt.progress();
         }
+        let shift = if segment.control == TcpControl::Syn { 0 } else { self.send_shift };
+        let window = u32::from(segment.window_len) << shift;
+        let repeats = ack == before && window == self.window && segment.payload.is_empty();
         // Section 3.10.7.4, "fifth": only the newest segment's.
-        if self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack)) {
-            let shift = if segment.control == TcpControl::Syn { 0 } else { self.send_shift };
-            let window = u32::from(segment.window_len) << shift;
+        let newer = self.window_seq.lt(seq) || (self.window_seq == seq && self.window_ack.le(ack));
+        if newer && ack.ge(before) {
             if window > self.window {
                 (self.persist_at, self.persists) = (None, 0);
             }
@@ -425,7 +466,7 @@ impl TcpConn {
         let brought = advances || delivered.bytes > 0;
         self.probe_answered(now, ack, duplicate, brought);
         if !self.sack {
-            self.count_duplicates(now, segment, advances, profile);
+            self.count_duplicates(now, repeats, advances, profile);
         }
         if brought {
             self.probed = false;
@@ -435,14 +476,9 @@ impl TcpConn {
     }
 
     /// Without selective acknowledgements, three that bring nothing mean a loss, and each partial one
-    /// another (RFC 6582).
-    fn count_duplicates(
-        &mut self,
-        now: Instant,
-        segment: &TcpRepr<'_>,
-        advances: bool,
-        profile: Profile,
-    ) {
+    /// another (RFC 6582). What else but a loss repeats an acknowledgement is not counted (RFC 5681,
+    /// section 2).
+    fn count_duplicates(&mut self, now: Instant, repeats: bool, advances: bool, profile: Profile) {
         if advances {
             self.duplicates = 0;
             if matches!(self.repair, Repair::Fast(point) if self.una.lt(point)) {
@@ -450,7 +486,7 @@ impl TcpConn {
             }
             return;
         }
-        if self.sent.is_empty() || !segment.payload.is_empty() {
+        if self.sent.is_empty() || !repeats {
             return;
         }
         self.duplicates = self.duplicates.saturating_add(1);
@@ -529,7 +565,7 @@ impl TcpConn {
         }
         if needed && self.repair == Repair::No {
             let control = self.control.get_mut();
-            control.lost(now, self.peak);
+            control.congested(now, self.peak);
             control.recovered();
         }
     }
@@ -547,9 +583,9 @@ impl TcpConn {
         }
         let lost = self.find_losses(now);
         let mss = self.mss(profile);
-        if let Repair::Fast(_) = self.repair {
-            self.reduce(delivered.bytes, lost == 0 && advances, mss);
-            return;
+        let recovering = matches!(self.repair, Repair::Fast(_));
+        if recovering {
+            self.reduce(delivered.bytes, lost == 0, advances, mss);
         }
         let round = self.una.gt(self.round_end);
         if round {
@@ -562,6 +598,7 @@ impl TcpConn {
         } else {
             self.peak + 3 * mss
         };
+        let min_rtt = self.rtt.min().unwrap_or_default();
         control.acked(&Acked {
             now,
             bytes: delivered.bytes,
@@ -569,14 +606,24 @@ impl TcpConn {
             smooth_rtt: self.rtt.smooth().unwrap_or_default(),
             limited: used >= control.window(),
             round,
+            recovering,
+            flight: self.sent.flight(),
+            delivered: self.sent.delivered(),
+            sample: self.sent.sample(now, delivered, min_rtt),
         });
     }
 
     /// Marks losses and begins to repair them; how many bytes there are of them.
     pub(super) fn find_losses(&mut self, now: Instant) -> u32 {
+        if !self.sack {
+            // Nothing tells which of several arrived (RFC 8985, section 4).
+            return 0;
+        }
         let (Some(min), Some(smooth)) = (self.rtt.min(), self.rtt.smooth()) else { return 0 };
         let recovering = self.repair != Repair::No;
-        let (lost, again_at) = self.sent.detect(now, min, smooth, recovering);
+        let control = self.control.get_mut();
+        let each = |lost: &Lost| control.lost(lost);
+        let (lost, again_at) = self.sent.detect(now, (min, smooth), recovering, each);
         self.reorder_at = again_at;
         if lost > 0 && !recovering {
             self.begin_repair(now);
@@ -588,14 +635,14 @@ impl TcpConn {
         // All that is not acknowledged in order, as RFC 5681 and RFC 6937 count it.
         let flight = self.nxt.since(self.una);
         self.repair = Repair::Fast(self.nxt);
-        self.control.get_mut().lost(now, flight);
+        self.control.get_mut().congested(now, flight);
         self.reduction = Reduction { flight: flight.max(1), ..Reduction::default() };
         self.doubt = Doubt::Open;
         self.probe = None;
     }
 
     /// RFC 6937: what may be sent for what has arrived.
-    fn reduce(&mut self, delivered: u32, safe: bool, mss: u32) {
+    fn reduce(&mut self, delivered: u32, none_lost: bool, advances: bool, mss: u32) {
         let flight = self.sent.flight();
         let threshold = self.control.get().threshold();
         let reduction = &mut self.reduction;
@@ -606,15 +653,17 @@ impl TcpConn {
             due.saturating_sub(reduction.sent)
         } else {
             let bound = reduction.delivered.saturating_sub(reduction.sent).max(delivered);
-            (threshold - flight).min(bound + if safe { mss } else { 0 })
+            (threshold - flight).min(bound + if none_lost && advances { mss } else { 0 })
         };
-        // The first retransmission goes out at once.
-        reduction.allowance = if reduction.sent == 0 { allowance.max(mss) } else { allowance };
+        // The first retransmission goes out at once, and where only partial acknowledgements tell of
+        // losses each does (RFC 6582, section 3.2).
+        let at_once = reduction.sent == 0 || (!self.sack && advances);
+        reduction.allowance = if at_once { allowance.max(mss) } else { allowance };
     }
 }
 
 /// The smallest scale with which the window field can say `capacity`.
-fn shift_for(capacity: usize) -> u8 {
+pub(super) fn shift_for(capacity: usize) -> u8 {
     (0..MAX_SHIFT).find(|shift| capacity >> shift <= usize::from(u16::MAX)).unwrap_or(MAX_SHIFT)
 }
 

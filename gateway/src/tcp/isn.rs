@@ -27,6 +27,11 @@ impl IsnSecret {
         clock.wrapping_add(self.hash(b'i', local, remote))
     }
 
+    /// Our clock for timestamps to `remote`, ms.
+    pub(super) fn clock(&self, now: Instant, local: SocketAddr, remote: SocketAddr) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.clock_offset(local, remote))
+    }
+
     /// What is added to the clock of timestamps (RFC 7323, section 5.4): the same for the same
     /// tuple, so that a connection that takes the place of another one is younger.
     pub(super) fn clock_offset(&self, local: SocketAddr, remote: SocketAddr) -> u32 {
@@ -36,14 +41,18 @@ impl IsnSecret {
     fn hash(&self, what: u8, local: SocketAddr, remote: SocketAddr) -> u32 {
         let mut h = SipHasher13::new_with_key(&self.0);
         h.write_u8(what);
-        for end in [local, remote] {
-            match end.ip() {
-                IpAddr::V4(ip) => h.write(&ip.octets()),
-                IpAddr::V6(ip) => h.write(&ip.octets()),
-            }
-            h.write_u16(end.port());
-        }
+        hash_ends(&mut h, local, remote);
         h.finish() as u32
+    }
+}
+
+pub(super) fn hash_ends(h: &mut impl Hasher, local: SocketAddr, remote: SocketAddr) {
+    for end in [local, remote] {
+        match end.ip() {
+            IpAddr::V4(ip) => h.write(&ip.octets()),
+            IpAddr::V6(ip) => h.write(&ip.octets()),
+        }
+        h.write_u16(end.port());
     }
 }
 

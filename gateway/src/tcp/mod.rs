@@ -12,18 +12,26 @@
 //! | losses by time and selective acknowledgements | `scoreboard` | RFC 8985 (RACK), 2018, 6675, 2883 |
 //! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
+//! | the same by a model of the path, paced | `bbr` | draft-ietf-ccwg-bbr |
+//! | marks instead of losses | `ecn` | RFC 3168 |
 //! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
 //! | initial sequence numbers | `isn` | RFC 6528 |
 //! | buffers of all connections | `memory`, `ring` | |
 //! | how large a receive window is shown | `tuning` | |
+//! | handshakes without memory | `cookie` | RFC 4987 |
+//! | paths that swallow long packets | `black_hole` | RFC 4821, 8899 |
 //!
 //! TIME-WAIT needs no connection: the worker takes it down once the last acknowledgement is out and
 //! keeps its tuple in `flow::TimeWait`.
 
 mod assembler;
+mod bbr;
+mod black_hole;
 mod congestion;
 mod conn;
+mod cookie;
 mod cubic;
+mod ecn;
 mod engine;
 mod input;
 mod isn;
@@ -35,7 +43,8 @@ mod scoreboard;
 mod seq;
 mod tuning;
 
-pub use conn::{BufferLimits, BufferSide, TcpConn, TcpState};
+pub use conn::{BufferSide, TcpConn, TcpSettings, TcpState};
+pub use cookie::Cookie;
 pub use engine::{Profile, ProfileId, TcpEngine, TcpEvent};
 pub use isn::IsnSecret;
 pub use memory::Memory;

@@ -12,6 +12,7 @@ use smoltcp::wire::{
 use super::SegmentSink;
 use super::assembler::SACK_BLOCKS;
 use super::conn::{Ack, Doubt, Probe, Repair, State, TcpConn};
+use super::ecn::{ECT_0, Marks};
 use super::engine::{Profile, TcpEvent};
 use super::seq::Seq;
 use crate::limits::{TCP_KEEPALIVE, TCP_KEEPALIVE_REPEAT, TCP_USER_TIMEOUT};
@@ -28,6 +29,11 @@ const PROBE_MIN: Duration = Duration::from_millis(2);
 const PEER_ACK_DELAY: Duration = Duration::from_millis(200);
 const PERSIST_MAX: Duration = Duration::from_secs(60);
 
+/// How late a paced segment may leave and still count as in time: timers are no finer.
+const PACING_SLACK: Duration = Duration::from_millis(2);
+/// Between two paced segments at the most.
+const PACING_MAX: Duration = Duration::from_secs(1);
+
 /// What the next segment is.
 #[derive(Clone, Copy, Debug)]
 struct Next {
@@ -36,16 +42,23 @@ struct Next {
     /// Payload, by its distance from the oldest byte in the send ring.
     offset: usize,
     len: usize,
+    /// Sent for the first time.
+    fresh: bool,
 }
 
 impl Next {
     fn bare(seq: Seq) -> Self {
-        Self { seq, control: TcpControl::None, offset: 0, len: 0 }
+        Self { seq, control: TcpControl::None, offset: 0, len: 0, fresh: false }
     }
 }
 
 fn ip_header(local: SocketAddr) -> usize {
     if local.is_ipv4() { 20 } else { 40 }
+}
+
+/// Bytes of an IP packet around the payload of a segment without options.
+pub(super) fn segment_overhead(local: SocketAddr) -> usize {
+    ip_header(local) + TCP_HEADER
 }
 
 impl TcpConn {
@@ -73,6 +86,7 @@ impl TcpConn {
             return (TcpEvent::TimedOut, self.reset);
         }
         self.run_timers(now, profile);
+        self.paced = false;
         let mut more = true;
         for _ in 0..budget {
             if !sink.ready() {
@@ -94,6 +108,9 @@ impl TcpConn {
             self.emit(now, profile, next, true, sink);
         }
         self.peak = self.sent.flight();
+        if !more && !self.paced && self.unsent() == 0 && self.allowance() > 0 {
+            self.sent.app_limited();
+        }
         (TcpEvent::None, more)
     }
 
@@ -154,13 +171,14 @@ impl TcpConn {
     /// RFC 6298, section 5.
     fn time_out(&mut self, now: Instant) {
         let flight = self.sent.flight() + self.sent.lost_bytes();
+        self.black_hole.timed_out(self.una);
         self.rtt.back_off();
         self.rto_from = now;
         self.probe = None;
         self.reorder_at = None;
         // One reduction, however often the same segment gets lost.
         if self.una == self.iss {
-            self.control.get_mut().restart();
+            self.began_badly();
         } else if !matches!(self.repair, Repair::Slow(_)) || self.doubt == Doubt::Judged {
             if let Repair::Fast(_) = self.repair {
                 // That loss was one, whatever comes of this.
@@ -173,7 +191,15 @@ impl TcpConn {
         self.sent.lose_all();
     }
 
-    fn rto_at(&self) -> Option<Instant> {
+    /// A SYN that got lost once may have met a busy other side; twice is a bad path (RFC 6928,
+    /// section 2).
+    pub(super) fn began_badly(&mut self) {
+        if self.rtt.backed_off() > 1 {
+            self.control.get_mut().restart();
+        }
+    }
+
+    pub(super) fn rto_at(&self) -> Option<Instant> {
         (!self.sent.is_empty()).then(|| self.rto_from + self.rtt.rto())
     }
 
@@ -222,6 +248,7 @@ impl TcpConn {
             Ack::By(at) => Some(at),
         };
         let waiting = (self.nxt == self.iss || self.window_grew(profile)).then_some(now);
+        let paced = self.paced.then_some(self.pace_at);
         [
             ack,
             self.rto_at(),
@@ -231,6 +258,7 @@ impl TcpConn {
             self.keepalive_at(),
             self.given_up_at(),
             waiting,
+            paced,
         ]
         .into_iter()
         .flatten()
@@ -242,13 +270,26 @@ impl TcpConn {
     /// Bytes that congestion control lets out now.
     fn allowance(&self) -> u32 {
         match self.repair {
-            Repair::Fast(_) => self.reduction.allowance,
+            Repair::Fast(_) if self.control.get().reduces() => self.reduction.allowance,
             _ => self.control.get().window().saturating_sub(self.sent.flight()),
         }
     }
 
-    /// Takes what is sent off the allowance; outside of fast repairs the flight tells.
-    fn spend(&mut self, numbers: u32) {
+    /// Whether a segment has to wait for its time.
+    fn waits(&mut self, now: Instant) -> bool {
+        self.paced = self.pace_at > now && self.control.get().pacing().is_some();
+        self.paced
+    }
+
+    /// Takes what is sent off the allowance, outside of fast repairs the flight tells, and says when
+    /// the next one leaves.
+    fn spend(&mut self, now: Instant, numbers: u32) {
+        if let Some(rate) = self.control.get().pacing() {
+            let nanos = f64::from(numbers) * 1e9 / rate;
+            let gap = Duration::from_nanos(nanos as u64).min(PACING_MAX);
+            let late = now.since(self.pace_at).saturating_sub(PACING_SLACK);
+            self.pace_at += late + gap;
+        }
         if let Repair::Fast(_) = self.repair {
             self.reduction.sent += numbers;
             self.reduction.allowance = self.reduction.allowance.saturating_sub(numbers);
@@ -260,12 +301,15 @@ impl TcpConn {
             self.started(now);
             self.sent.push(self.iss, self.iss + 1, now);
             self.nxt += 1;
-            return Some(Next { control: TcpControl::Syn, ..Next::bare(self.iss) });
+            return Some(Next { control: TcpControl::Syn, fresh: true, ..Next::bare(self.iss) });
         }
         let mss = self.mss(profile).saturating_sub(self.sack_space());
         let probing = self.probe_at().is_some_and(|at| at <= now);
         if let Some((i, sent)) = self.sent.first_lost() {
             let piece = self.piece(sent.start, sent.end, mss);
+            if self.waits(now) {
+                return None;
+            }
             if self.allowance() >= piece.1 || self.sent.flight() == 0 {
                 return Some(self.again(now, i, sent.start, piece));
             }
@@ -302,10 +346,11 @@ impl TcpConn {
     fn again(&mut self, now: Instant, i: usize, start: Seq, piece: (TcpControl, u32)) -> Next {
         let (control, len) = piece;
         self.sent.resent(i, len, now);
+        self.black_hole.sent_again(start, now);
         if self.doubt == Doubt::Open {
             self.doubt = Doubt::Since(self.clock(now));
         }
-        self.spend(len);
+        self.spend(now, len);
         if start == self.una {
             self.rto_from = now;
         }
@@ -315,7 +360,13 @@ impl TcpConn {
             control,
             offset: start.since(self.base()) as usize,
             len: (len - numbered) as usize,
+            fresh: false,
         }
+    }
+
+    /// Bytes that were not sent yet.
+    fn unsent(&self) -> u32 {
+        (self.tx.len() as u32).saturating_sub(self.nxt.since(self.base()))
     }
 
     /// Bytes or a FIN that were not sent yet.
@@ -335,7 +386,7 @@ impl TcpConn {
             return None;
         }
         let offset = self.nxt.since(self.base());
-        let unsent = (self.tx.len() as u32).saturating_sub(offset);
+        let unsent = self.unsent();
         let fin_next = self.fin.is_some();
         if unsent == 0 && !fin_next {
             return None;
@@ -359,16 +410,16 @@ impl TcpConn {
         let fin = fin_next && len == unsent;
         let numbers = len + u32::from(fin);
         if self.sent.is_empty() && now.since(self.probe_from) > self.rtt.rto() {
-            self.control.get_mut().idled();
+            self.control.get_mut().idled(now);
         }
         let flight = self.sent.flight();
-        if self.allowance() < len && flight > 0 && !probing {
+        if !probing && (self.waits(now) || (self.allowance() < len && flight > 0)) {
             return None;
         }
         if self.sent.is_empty() {
             self.started(now);
         }
-        self.spend(numbers);
+        self.spend(now, numbers);
         if probing {
             self.rto_from = now;
             self.probe = Some(Probe { end: self.nxt + numbers, again: false });
@@ -383,7 +434,28 @@ impl TcpConn {
             (false, true) => TcpControl::Psh,
             (false, false) => TcpControl::None,
         };
-        Some(Next { seq, control, offset: offset as usize, len: len as usize })
+        Some(Next { seq, control, offset: offset as usize, len: len as usize, fresh: true })
+    }
+
+    /// Sends one full segment of `profile` that was not sent yet, if there is enough for it and
+    /// nothing else is due; where it begins and ends.
+    pub(super) fn probe_path(
+        &mut self,
+        now: Instant,
+        profile: Profile,
+        sink: &mut impl SegmentSink,
+    ) -> Option<(Seq, Seq)> {
+        let mss = self.mss(profile).saturating_sub(self.sack_space());
+        let unsent = self.unsent();
+        let usable = (self.una + self.window).since(self.nxt);
+        let busy = self.repair != Repair::No || self.waits(now) || !sink.ready();
+        if busy || unsent < mss || usable < mss {
+            return None;
+        }
+        let start = self.nxt;
+        let next = self.fresh(now, mss, false)?;
+        self.emit(now, profile, next, true, sink);
+        Some((start, self.nxt))
     }
 
     /// Something is on its way again.
@@ -403,13 +475,19 @@ impl TcpConn {
 
     // --- receive window -------------------------------------------------------------------------
 
-    /// The right edge that the next segment can show.
-    fn wanted_edge(&self) -> Seq {
+    /// The right edge that the next segment can show. It never goes back, and moves by a segment at
+    /// least, or the other side would send small ones (RFC 9293, section 3.8.6.2.2).
+    fn wanted_edge(&self, profile: Profile) -> Seq {
         let room = (self.window_room() >> self.recv_shift).min(u32::from(u16::MAX));
-        self.edge.max(self.rcv_nxt + (room << self.recv_shift))
+        let edge = self.rcv_nxt + (room << self.recv_shift);
+        let known = self.edge.max(self.rcv_nxt);
+        if edge.lt(known + self.mss(profile).min(self.rx.limit() as u32 / 2)) {
+            return known;
+        }
+        edge
     }
 
-    /// By enough to tell the other side without being asked: doubled, and by a segment at least.
+    /// By enough to tell the other side without being asked: doubled at least.
     fn window_grew(&self, profile: Profile) -> bool {
         if self.fin_received
             || !matches!(self.state, State::Established | State::FinWait1 | State::FinWait2)
@@ -417,8 +495,8 @@ impl TcpConn {
             return false;
         }
         let known = self.edge.since(self.rcv_nxt);
-        let grown = self.wanted_edge().since(self.edge);
-        grown >= known && grown >= self.mss(profile).min(self.rx.limit() as u32 / 2)
+        let grown = self.wanted_edge(profile).since(self.edge.max(self.rcv_nxt));
+        grown > 0 && grown >= known
     }
 
     pub(super) fn update_window(&mut self, profile: Profile) {
@@ -438,6 +516,20 @@ impl TcpConn {
         if self.sack && blocks > 0 { (2 + 8 * blocks).next_multiple_of(4) } else { 0 }
     }
 
+    /// What a segment says of marks, and whether it may be marked itself (RFC 3168, section 6.1).
+    fn marks(&mut self, syn: bool, offered: bool, next: Next) -> Marks {
+        if syn {
+            // A SYN that is sent again may have been dropped for its offer (section 6.1.1.1).
+            let offers = offered && next.fresh;
+            return Marks { congested: false, ece: offers || self.ecn.on, cwr: offers };
+        }
+        let data = next.fresh && next.len > 0;
+        let cwr = data && self.ecn.reduced;
+        self.ecn.reduced &= !cwr;
+        let on = self.ecn.on && next.control != TcpControl::Rst;
+        Marks { congested: on && data, ece: on && self.ecn.echo, cwr: on && cwr }
+    }
+
     fn emit(
         &mut self,
         now: Instant,
@@ -455,7 +547,7 @@ impl TcpConn {
             let window = self.window_room().min(most);
             (window, self.rcv_nxt + window)
         } else {
-            let edge = self.wanted_edge();
+            let edge = self.wanted_edge(profile);
             ((edge.since(self.rcv_nxt) >> self.recv_shift).min(most), edge)
         };
         let mut sack_ranges = [None; SACK_BLOCKS];
@@ -488,15 +580,19 @@ impl TcpConn {
             timestamp: stamped.then(|| TcpTimestampRepr::new(tsval, recent)),
             payload: &[],
         };
+        let marks = self.marks(syn, offered, next);
+        let ecn = if marks.congested { ECT_0 } else { 0 };
         let tcp_header = repr.header_len();
         let (local, remote, tx) = (self.local, self.remote, &self.tx);
         sink.segment(header + tcp_header + next.len, |bytes| {
             let (ip, tcp) = bytes.split_at_mut(header);
             tx.read_at(next.offset, &mut tcp[tcp_header..]);
-            let ends = write_ip(ip, (local.ip(), remote.ip()), tcp.len(), profile);
+            let ends = write_ip(ip, (local.ip(), remote.ip()), tcp.len(), ecn, profile);
             let none = ChecksumCapabilities::ignored();
             let mut packet = TcpPacket::new_unchecked(tcp);
             repr.emit(&mut packet, &ends.0, &ends.1, &none);
+            packet.set_ece(marks.ece);
+            packet.set_cwr(marks.cwr);
             if !profile.checksum_offload {
                 packet.fill_checksum(&ends.0, &ends.1);
             }
@@ -508,22 +604,26 @@ fn write_ip(
     header: &mut [u8],
     (local, remote): (IpAddr, IpAddr),
     payload_len: usize,
+    ecn: u8,
     profile: Profile,
 ) -> (IpAddress, IpAddress) {
     match (local, remote) {
         (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
             let (next_header, hop_limit) = (IpProtocol::Tcp, HOP_LIMIT);
             let repr = Ipv4Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
-            let checksum = match profile.checksum_offload {
-                true => ChecksumCapabilities::ignored(),
-                false => ChecksumCapabilities::default(),
-            };
-            repr.emit(&mut Ipv4Packet::new_unchecked(header), &checksum);
+            let mut packet = Ipv4Packet::new_unchecked(header);
+            repr.emit(&mut packet, &ChecksumCapabilities::ignored());
+            packet.set_ecn(ecn);
+            if !profile.checksum_offload {
+                packet.fill_checksum();
+            }
         }
         (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
             let (next_header, hop_limit) = (IpProtocol::Tcp, HOP_LIMIT);
             let repr = Ipv6Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
-            repr.emit(&mut Ipv6Packet::new_unchecked(header));
+            let mut packet = Ipv6Packet::new_unchecked(header);
+            repr.emit(&mut packet);
+            packet.set_traffic_class(ecn);
         }
         // The engine connects no mixed pair.
         _ => {}

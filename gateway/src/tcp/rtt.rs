@@ -65,6 +65,11 @@ impl Rtt {
         self.backoff = (self.backoff + 1).min(10);
     }
 
+    /// Time-outs since something new was measured.
+    pub fn backed_off(&self) -> u32 {
+        u32::from(self.backoff)
+    }
+
     pub fn progress(&mut self) {
         self.backoff = 0;
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::assembler::Block;
+use super::congestion::{Lost, Sample};
 use super::memory::Memory;
 use super::seq::Seq;
 use crate::limits::TCP_MAX_SEGMENTS;
@@ -28,11 +29,26 @@ pub(super) struct Sent {
     sacked: bool,
     /// Thought to be lost, and not sent again since.
     lost: bool,
+    /// Nothing limited the sender but the application.
+    app_limited: bool,
+    /// On their way when it was sent, itself included.
+    flight: u32,
+    /// [`Rate::lost`] then.
+    lost_before: u32,
+    /// [`Rate`]'s bytes and times then.
+    delivered: u64,
+    delivered_at: Instant,
+    first_at: Instant,
 }
 
 impl Sent {
     fn len(&self) -> u32 {
         self.end.since(self.start)
+    }
+
+    /// By time, and then by number.
+    fn is_before(&self, other: &Self) -> bool {
+        self.at < other.at || (self.at == other.at && self.end.lt(other.end))
     }
 }
 
@@ -47,6 +63,8 @@ pub(super) struct Delivered {
     original: bool,
     /// Send time of the segment of `rtt`'s kind, for any of them.
     latest: Option<Instant>,
+    /// The segment among them that was sent last.
+    newest: Option<Sent>,
 }
 
 impl Delivered {
@@ -72,6 +90,20 @@ struct Rack {
     wider_for: u32,
 }
 
+/// How fast segments arrive (draft-cheng-iccrg-delivery-rate-estimation).
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    /// Bytes that have ever arrived, and when the last of them did.
+    delivered: u64,
+    delivered_at: Instant,
+    /// Bytes that were ever lost; wraps.
+    lost: u32,
+    /// When the flight that is being measured began to be sent.
+    first_at: Instant,
+    /// Until so many bytes have arrived, what is seen is the application's pace; 0 = it is not.
+    app_limited: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Scoreboard {
     /// Without gaps, from the oldest byte that is not acknowledged on.
@@ -80,6 +112,7 @@ pub(super) struct Scoreboard {
     sacked_segments: usize,
     lost_bytes: u32,
     rack: Rack,
+    rate: Rate,
 }
 
 impl Scoreboard {
@@ -96,7 +129,7 @@ impl Scoreboard {
     pub fn clear(&mut self) {
         self.sent.clear();
         (self.sacked_bytes, self.sacked_segments, self.lost_bytes) = (0, 0, 0);
-        self.rack = Rack::default();
+        (self.rack, self.rate) = (Rack::default(), Rate::default());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -134,8 +167,54 @@ impl Scoreboard {
 
     /// A segment was sent for the first time.
     pub fn push(&mut self, start: Seq, end: Seq, at: Instant) {
-        let (again, sacked, lost) = (false, false, false);
-        self.sent.push_back(Sent { start, end, at, again, sacked, lost });
+        if self.sent.is_empty() {
+            (self.rate.first_at, self.rate.delivered_at) = (at, at);
+        }
+        let flight = self.flight() + end.since(start);
+        let Rate { delivered, delivered_at, lost: lost_before, first_at, app_limited } = self.rate;
+        self.sent.push_back(Sent {
+            start,
+            end,
+            at,
+            again: false,
+            sacked: false,
+            lost: false,
+            app_limited: app_limited > 0,
+            flight,
+            lost_before,
+            delivered,
+            delivered_at,
+            first_at,
+        });
+    }
+
+    /// The application has nothing to send although more would be let out.
+    pub fn app_limited(&mut self) {
+        self.rate.app_limited = (self.rate.delivered + u64::from(self.flight())).max(1);
+    }
+
+    /// Bytes that have ever arrived.
+    pub fn delivered(&self) -> u64 {
+        self.rate.delivered
+    }
+
+    /// The rate at which the newest of `delivered` and those around it arrived.
+    pub fn sample(&self, now: Instant, delivered: &Delivered, min_rtt: Duration) -> Option<Sample> {
+        let newest = delivered.newest?;
+        let sending = newest.at.since(newest.first_at);
+        let arriving = now.since(newest.delivered_at);
+        let interval = sending.max(arriving);
+        let bytes = self.rate.delivered.saturating_sub(newest.delivered);
+        // Sent and acknowledged in lumps: no path is that fast.
+        let measured = interval >= min_rtt && !interval.is_zero();
+        Some(Sample {
+            rate: if measured { bytes as f64 / interval.as_secs_f64() } else { 0.0 },
+            app_limited: newest.app_limited,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            prior: newest.delivered,
+            flight: newest.flight,
+            lost: self.rate.lost.wrapping_sub(newest.lost_before),
+        })
     }
 
     /// Everything before `una` has arrived.
@@ -148,6 +227,7 @@ impl Scoreboard {
                 self.forget(&first, part);
                 if !first.sacked {
                     delivered.bytes += part;
+                    self.rate.delivered += u64::from(part);
                 }
                 if let Some(first) = self.sent.front_mut() {
                     first.start = una;
@@ -213,6 +293,16 @@ impl Scoreboard {
     /// RFC 8985, section 6.2, steps 1 to 3.
     fn arrived(&mut self, sent: &Sent, now: Instant, delivered: &mut Delivered) {
         delivered.bytes += sent.len();
+        let rate = &mut self.rate;
+        rate.delivered += u64::from(sent.len());
+        rate.delivered_at = now;
+        if rate.app_limited > 0 && rate.delivered > rate.app_limited {
+            rate.app_limited = 0;
+        }
+        if delivered.newest.is_none_or(|newest| newest.is_before(sent)) {
+            delivered.newest = Some(*sent);
+            rate.first_at = sent.at;
+        }
         let rtt = now.since(sent.at);
         if !sent.again && delivered.latest.is_none_or(|at| at <= sent.at) {
             delivered.latest = Some(sent.at);
@@ -253,14 +343,14 @@ impl Scoreboard {
         }
     }
 
-    /// Marks what is lost (RFC 8985, section 6.2, step 5). Returns how many bytes, and when to look
-    /// again if nothing arrives until then.
+    /// Marks what is lost (RFC 8985, section 6.2, step 5), and tells `each` of it. Returns how many
+    /// bytes, and when to look again if nothing arrives until then.
     pub fn detect(
         &mut self,
         now: Instant,
-        min_rtt: Duration,
-        smooth_rtt: Duration,
+        (min_rtt, smooth_rtt): (Duration, Duration),
         recovering: bool,
+        mut each: impl FnMut(&Lost),
     ) -> (u32, Option<Instant>) {
         let rack = self.rack;
         if !rack.valid {
@@ -273,6 +363,7 @@ impl Scoreboard {
                 (min_rtt / 4 * (rack.quarters + 1)).min(smooth_rtt)
             };
         let (mut lost, mut again_at) = (0, None);
+        let mut last_lost = None;
         for sent in &mut self.sent {
             if sent.sacked || sent.lost {
                 continue;
@@ -288,6 +379,15 @@ impl Scoreboard {
             if at <= now {
                 sent.lost = true;
                 lost += sent.len();
+                self.rate.lost = self.rate.lost.wrapping_add(sent.len());
+                each(&Lost {
+                    bytes: sent.len(),
+                    flight: sent.flight,
+                    lost: self.rate.lost.wrapping_sub(sent.lost_before),
+                    app_limited: sent.app_limited,
+                    apart: last_lost != Some(sent.start),
+                });
+                last_lost = Some(sent.end);
             } else {
                 again_at = again_at.max(Some(at));
             }
@@ -342,6 +442,11 @@ impl Scoreboard {
         self.sent.iter().copied().enumerate().find(|(_, sent)| sent.lost)
     }
 
+    /// Where the oldest segment that has not arrived begins and ends.
+    pub fn oldest(&self) -> Option<Block> {
+        self.sent.iter().find(|sent| !sent.sacked).map(|sent| (sent.start, sent.end))
+    }
+
     /// The newest segment.
     pub fn last(&self) -> Option<(usize, Sent)> {
         self.sent.back().map(|sent| (self.sent.len() - 1, *sent))
@@ -353,11 +458,18 @@ impl Scoreboard {
         if len < sent.len() {
             self.split(i, sent.start, sent.start + len);
         }
+        let flight = self.flight();
         let sent = &mut self.sent[i];
+        let mut more = 0;
         if sent.lost {
             self.lost_bytes -= sent.len();
+            more = sent.len();
         }
         (sent.lost, sent.again, sent.at) = (false, true, at);
+        let Rate { delivered, delivered_at, lost, first_at, app_limited } = self.rate;
+        (sent.delivered, sent.delivered_at, sent.first_at) = (delivered, delivered_at, first_at);
+        (sent.flight, sent.lost_before) = (flight + more, lost);
+        sent.app_limited = app_limited > 0;
     }
 }
 
@@ -385,6 +497,10 @@ mod tests {
         Instant::from_millis(1_000 + ms)
     }
 
+    fn detect(board: &mut Scoreboard, ms: u64) -> (u32, Option<Instant>) {
+        board.detect(at(ms), (RTT, RTT), false, |_| {})
+    }
+
     /// Segments of 10 bytes, a millisecond apart.
     fn sent(count: u32) -> Scoreboard {
         let mut board = Scoreboard::default();
@@ -410,9 +526,9 @@ mod tests {
         let mut board = sent(6);
         let mut delivered = Delivered::default();
         board.sack((Seq(10), Seq(30)), at(22), &mut delivered);
-        assert_eq!(board.detect(at(22), RTT, RTT, false), (0, Some(at(0) + 20 * MS + RTT / 4)));
+        assert_eq!(detect(&mut board, 22), (0, Some(at(0) + 20 * MS + RTT / 4)));
         board.sack((Seq(10), Seq(40)), at(23), &mut delivered);
-        assert_eq!(board.detect(at(23), RTT, RTT, false), (10, None));
+        assert_eq!(detect(&mut board, 23), (10, None));
         assert_eq!((board.flight(), board.lost_bytes()), (20, 10));
         let (i, first) = board.first_lost().unwrap();
         assert_eq!((i, first.start, first.end), (0, Seq(0), Seq(10)));
@@ -430,11 +546,11 @@ mod tests {
         board.acknowledge(Seq(20), at(22), &mut delivered);
         board.sack((Seq(30), Seq(70)), at(26), &mut delivered);
         // Sent at 2, the newest that has arrived was sent at 6 and took 20.
-        assert_eq!(board.detect(at(26), RTT, RTT, false), (0, Some(at(27))));
-        assert_eq!(board.detect(at(27), RTT, RTT, false), (10, None));
+        assert_eq!(detect(&mut board, 26), (0, Some(at(27))));
+        assert_eq!(detect(&mut board, 27), (10, None));
         board.duplicate_reported();
         board.find_all();
-        assert_eq!(board.detect(at(27), RTT, RTT, false), (0, Some(at(32))));
+        assert_eq!(detect(&mut board, 27), (0, Some(at(32))));
     }
 
     /// RFC 2018, section 8: it may forget what it has said to have.
@@ -455,11 +571,11 @@ mod tests {
         let mut board = sent(5);
         let mut delivered = Delivered::default();
         board.sack((Seq(10), Seq(40)), at(23), &mut delivered);
-        assert_eq!(board.detect(at(23), RTT, RTT, false).0, 10);
+        assert_eq!(detect(&mut board, 23).0, 10);
         board.resent(0, 10, at(23));
         board.push(Seq(50), Seq(60), at(24));
         board.sack((Seq(50), Seq(60)), at(44), &mut delivered);
-        assert_eq!(board.detect(at(44), RTT, RTT, true).0, 20);
+        assert_eq!(board.detect(at(44), (RTT, RTT), true, |_| {}).0, 20);
     }
 
     proptest! {
@@ -486,7 +602,7 @@ mod tests {
                     }
                     3 => board.sack((base + n, base + n + len), now, &mut delivered),
                     4 => {
-                        board.detect(now, RTT, RTT, n % 2 == 0);
+                        board.detect(now, (RTT, RTT), n % 2 == 0, |_| {});
                     }
                     _ => match board.first_lost() {
                         Some((i, sent)) => board.resent(i, len.min(sent.len()), now),

@@ -8,6 +8,7 @@ use crate::time::Instant;
 
 /// What may come before a round trip is over.
 const FIRST_WINDOW: usize = 64 * 1024;
+const _: () = assert!(FIRST_WINDOW > u16::MAX as usize, "a SYN's window is shown whole");
 /// Beyond that windows are this many times what was taken in a round trip: a sender in slow start
 /// has doubled twice before it sees the window that a round leads to.
 const HEADROOM: u32 = 4;

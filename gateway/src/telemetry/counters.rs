@@ -50,6 +50,13 @@ counters! {
     ndp_replies,
     icmp_replies,
     resets_sent,
+    /// SYNs answered with a cookie; connections opened by one; segments that acknowledged none while
+    /// some were expected.
+    syn_cookies_sent,
+    syn_cookies_accepted,
+    syn_cookies_bad,
+    /// Connections whose path lost long packets without a word and carried shorter ones.
+    pmtu_black_holes,
     /// Connections accepted from clients.
     clients_accepted,
     /// Connections established towards exported services.

@@ -11,7 +11,7 @@ use crate::flow::FlowId;
 use crate::limits::{MAX_GATEWAYS_TRIED, TUNNEL_BACKLOG};
 use crate::net::{FlowKey, NeighbourId};
 use crate::relay::Permit;
-use crate::tcp::{TcpConn, TcpEvent};
+use crate::tcp::{BufferSide, TcpConn, TcpEvent};
 use crate::telemetry::CloseReason;
 use crate::time::Instant;
 use crate::tls::Handshake;
@@ -40,12 +40,20 @@ pub(super) struct Conn {
     pub blocked: bool,
     /// Since when the address of its next hop is missing.
     pub unresolved_since: Option<Instant>,
-    /// Counted as half-open: its TCP handshake, and for a tunnel its TLS handshake, is not done.
-    pub half_open: bool,
+    pub pending: Pending,
     /// The leg has no more business; the connection stays until TCP is done.
     pub over: bool,
     /// Sequence number behind the other side's FIN, once one was seen.
     pub fin_seq: u32,
+}
+
+/// The handshake of a passive connection that is not done and that it is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    No,
+    Tcp,
+    /// A tunnel's. Its source is known by then not to be forged.
+    Tls,
 }
 
 /// The three kinds of connection a gateway has.
@@ -57,6 +65,15 @@ pub(super) enum Leg {
     Service(Service),
     /// A connection between gateways.
     Tunnel(TunnelLeg),
+}
+
+impl Leg {
+    pub fn side(&self) -> BufferSide {
+        match self {
+            Self::Client(_) | Self::Service(_) => BufferSide::Service,
+            Self::Tunnel(_) => BufferSide::Peer,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rand::Rng;
 
 use super::Worker;
-use super::conn::{Conn, Leg, Phase};
+use super::conn::{Conn, Leg, Pending};
 use crate::flow::{FlowId, TimerWheel};
 use crate::limits::{
     CONNECT_TIMEOUT, NEIGHBOUR_RETRY, OUTPUT_BURST, TCP_CLOSING_TIMEOUT, TCP_MEMORY_RETRY,
@@ -52,7 +52,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 return Err(CloseReason::NoSourcePort);
             };
             let local = SocketAddr::new(source, local_port);
-            let mut tcp = TcpConn::new(self.config.buffers_of(&leg));
+            let mut tcp = TcpConn::new(self.config.tcp(leg.side()));
             if !self.engine.connect(&mut tcp, self.now, local, remote, profile) {
                 return Err(CloseReason::NoRoute);
             }
@@ -69,7 +69,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 ready: false,
                 blocked: false,
                 unresolved_since: None,
-                half_open: false,
+                pending: Pending::No,
                 over: false,
                 fin_seq: 0,
             };
@@ -147,14 +147,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if expired {
             conn.deadline = None;
         }
-        let handshake_done = match conn.leg {
-            Leg::Tunnel(_) => matches!(conn.tunnel().map(|l| &l.phase), Some(Phase::Up(_))),
-            Leg::Client(_) | Leg::Service(_) => event != TcpEvent::None,
-        };
-        if conn.half_open && (handshake_done || conn.over) {
-            conn.half_open = false;
-            self.half_open.close(conn.key.remote);
+        if conn.pending != Pending::No {
+            self.count_handshake(id, event);
         }
+        let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.over {
             if expired {
                 conn.tcp.abort();
@@ -309,9 +305,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let Some(mut conn) = self.conns.remove(id) else { return };
         self.spare_choices.extend(conn.client_mut().and_then(|client| client.choice.take()));
         self.flows.remove(&conn.key);
-        if conn.half_open {
-            self.half_open.close(conn.key.remote);
-        }
+        self.uncount(conn.pending, conn.key.remote);
         if conn.tcp.state() == TcpState::Finished {
             self.time_wait.insert(conn.key, conn.fin_seq, self.now);
         }

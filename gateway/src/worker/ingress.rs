@@ -3,16 +3,14 @@
 use arrayvec::ArrayVec;
 
 use super::Worker;
-use super::conn::{Conn, Leg, TunnelLeg};
+use super::conn::Pending;
 use super::inbox::Message;
-use super::snapshot::Listener;
-use crate::limits::{RX_BURST, TCP_HANDSHAKE_TIMEOUT};
-use crate::net::{FlowKey, Ingress, Resolve, TcpPacket};
+use crate::limits::RX_BURST;
+use crate::net::{FlowKey, Ingress, TcpPacket};
 use crate::port::{Frame, FrameIo, RxBurst};
-use crate::tcp::{Profile, TcpConn, TcpEvent, TcpState};
+use crate::tcp::{Profile, TcpEvent, TcpState};
 use crate::telemetry::DropReason;
 use crate::tls::HandshakeExecutor;
-use crate::tunnel::Role;
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn receive(&mut self) -> bool {
@@ -93,10 +91,15 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     /// Takes a segment to its connection. Returns the worker it belongs to if that is another.
-    fn segment(&mut self, p: usize, packet: &TcpPacket<'_>, may_hand_off: bool) -> Option<u16> {
+    pub(super) fn segment(
+        &mut self,
+        p: usize,
+        packet: &TcpPacket<'_>,
+        may_hand_off: bool,
+    ) -> Option<u16> {
         if let Some(id) = self.flows.get(&packet.key) {
             let conn = self.conns.get_mut(id)?;
-            let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp);
+            let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp, packet.congested);
             conn.note(event);
             if packet.flags.fin {
                 conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);
@@ -116,14 +119,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         if packet.is_syn() {
             self.syn(p, packet);
-        } else if !self.answer_time_wait(p, packet) {
+        } else if !self.cookie(p, packet) && !self.answer_time_wait(p, packet) {
             self.counters.drop_frame(DropReason::NoFlow);
             self.refuse(p, packet);
         }
         None
     }
 
-    fn refuse(&mut self, p: usize, packet: &TcpPacket<'_>) {
+    pub(super) fn refuse(&mut self, p: usize, packet: &TcpPacket<'_>) {
         let (stack, mut tx) = self.ports[p].split();
         stack.reset(self.now, packet, &mut tx, &mut self.counters);
     }
@@ -139,86 +142,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             stack.acknowledge(self.now, packet, &mut tx);
         }
         true
-    }
-
-    /// A SYN without a connection: limits first, memory last.
-    fn syn(&mut self, p: usize, packet: &TcpPacket<'_>) {
-        let local = packet.key.local_addr();
-        let remote = packet.key.remote_addr();
-        let Some(&listener) = self.snapshot.listeners.get(&local) else {
-            self.counters.drop_frame(DropReason::NoListener);
-            return self.refuse(p, packet);
-        };
-        let faces = match listener {
-            Listener::Import(_) => self.ports[p].side.is_service(),
-            Listener::Tunnel => self.ports[p].side.is_peer(),
-        };
-        if !faces {
-            self.counters.drop_frame(DropReason::NoListener);
-            return self.refuse(p, packet);
-        }
-        if self.draining {
-            self.counters.drop_frame(DropReason::Draining);
-            return self.refuse(p, packet);
-        }
-        if self.engine.memory().is_tight() {
-            self.counters.drop_frame(DropReason::BufferLimit);
-            return;
-        }
-        // RFC 6191, section 2: a new connection may take the place of one in TIME-WAIT if its
-        // sequence numbers lie behind the old ones.
-        if !self.time_wait.may_reopen(&packet.key, packet.seq) {
-            self.counters.drop_frame(DropReason::NoFlow);
-            return;
-        }
-        if let Err(reason) = self.half_open.open(packet.key.remote) {
-            self.counters.drop_frame(reason);
-            return;
-        }
-        let neighbour = {
-            let (stack, mut tx) = self.ports[p].split();
-            stack.observe(self.now, remote.ip(), packet.src_mac);
-            match stack.resolve(self.now, remote.ip(), &mut tx, &mut self.counters) {
-                Resolve::Ready(id) | Resolve::Pending(id) => id,
-                Resolve::NoRoute | Resolve::TableFull => {
-                    self.half_open.close(packet.key.remote);
-                    return;
-                }
-            }
-        };
-        let leg = match listener {
-            Listener::Import(import) => Leg::Client(self.new_client(import, remote)),
-            Listener::Tunnel => Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
-        };
-        let conn = Conn {
-            tcp: TcpConn::new(self.config.buffers_of(&leg)),
-            key: packet.key,
-            port: p as u8,
-            neighbour,
-            leg,
-            event: TcpEvent::None,
-            timer: None,
-            backstop: None,
-            deadline: Some(self.now + TCP_HANDSHAKE_TIMEOUT),
-            ready: false,
-            blocked: false,
-            unresolved_since: None,
-            half_open: true,
-            over: false,
-            fin_seq: 0,
-        };
-        let Some(id) = self.insert(conn) else {
-            self.half_open.close(packet.key.remote);
-            self.counters.drop_frame(DropReason::FlowLimit);
-            return;
-        };
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let profile = self.ports[p].profile;
-        if !self.engine.accept(&mut conn.tcp, self.now, (local, remote), profile, packet.tcp) {
-            self.counters.drop_frame(DropReason::TcpMalformed);
-            return self.remove(id);
-        }
-        Self::wake(&mut self.ready, id, conn);
     }
 
     /// RFC 5927, section 7.2: only a report of what is on its way is believed.
@@ -240,7 +163,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn unreachable(&mut self, key: &FlowKey, hard: bool) {
         let Some(id) = self.flows.get(key) else { return };
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if hard && conn.tcp.state() == TcpState::Opening && !conn.half_open {
+        if hard && conn.tcp.state() == TcpState::Opening && conn.pending == Pending::No {
             conn.tcp.abort();
             conn.note(TcpEvent::Reset);
             Self::wake(&mut self.ready, id, conn);

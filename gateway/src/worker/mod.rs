@@ -10,6 +10,7 @@ mod connections;
 mod handshake;
 mod inbox;
 mod ingress;
+mod listen;
 mod loads;
 mod pool;
 mod pools;
@@ -33,14 +34,17 @@ use self::conn::{Choice, Conn, Leg};
 use self::loads::SourceLoads;
 use self::pool::Pool;
 use self::ports::Port;
-use crate::config::BufferSizes;
+use crate::config::{BufferSizes, Controllers};
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
-use crate::limits::{COUNTER_PUBLISH, MAX_FLOWS, POOL_TICK, TIMERS_AT_ONCE};
+use crate::limits::{
+    COUNTER_PUBLISH, MAX_FLOWS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE, MAX_TLS_PENDING,
+    MAX_TLS_PENDING_PER_SOURCE, POOL_TICK, TIMERS_AT_ONCE,
+};
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
-use crate::tcp::{BufferLimits, BufferSide, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
+use crate::tcp::{BufferSide, IsnSecret, Profile, TcpEngine, TcpEvent, TcpSettings, TcpState};
 use crate::telemetry::{CloseReason, Counters, DropReason, EventQueue, Published};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
@@ -54,6 +58,7 @@ pub struct WorkerConfig {
     pub workers: u16,
     /// Bytes that a service leg, a peer leg and all connections together may hold.
     pub buffers: BufferSizes,
+    pub congestion: Controllers,
     /// Tunnels kept ready to each wanted gateway.
     pub warm_tunnels: usize,
     /// Idle tunnels kept to one gateway at the most.
@@ -63,12 +68,12 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    fn buffers_of(&self, leg: &Leg) -> BufferLimits {
-        let (bytes, side) = match leg {
-            Leg::Client(_) | Leg::Service(_) => (self.buffers.service, BufferSide::Service),
-            Leg::Tunnel(_) => (self.buffers.peer, BufferSide::Peer),
+    fn tcp(&self, side: BufferSide) -> TcpSettings {
+        let (bytes, congestion) = match side {
+            BufferSide::Service => (self.buffers.service, self.congestion.service),
+            BufferSide::Peer => (self.buffers.peer, self.congestion.peer),
         };
-        BufferLimits { receive: bytes, send: bytes, side }
+        TcpSettings { receive: bytes, send: bytes, side, congestion }
     }
 }
 
@@ -116,6 +121,7 @@ pub struct Worker<P: FrameIo, H> {
     flows: FlowTable,
     time_wait: TimeWait,
     half_open: HalfOpen,
+    tls_pending: HalfOpen,
     ephemeral: EphemeralPorts,
     wheel: TimerWheel<FlowId>,
     engine: TcpEngine,
@@ -202,7 +208,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             conns: Slab::with_capacity(MAX_FLOWS),
             flows: FlowTable::new(MAX_FLOWS, hasher.clone()),
             time_wait: TimeWait::new(hasher.clone()),
-            half_open: HalfOpen::new(hasher),
+            half_open: HalfOpen::new(hasher.clone(), MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE),
+            tls_pending: HalfOpen::new(hasher, MAX_TLS_PENDING, MAX_TLS_PENDING_PER_SOURCE),
             wheel: TimerWheel::new(Instant::ZERO),
             engine,
             rng,
@@ -280,6 +287,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.counters.buffer_bytes_kept = memory.kept() as u64;
         self.counters.buffers_refused = memory.refused();
         self.counters.add_drops(DropReason::NoBuffer, memory.take_segments_dropped());
+        self.counters.pmtu_black_holes = self.engine.black_holes();
         self.published.store(&self.counters);
     }
 

@@ -73,6 +73,9 @@ fn act(role: &str) -> io::Result<()> {
         let config = LineConfig { loss, seed: number(3), ..LineConfig::of_delay(delay) };
         return line::run("left", "right", config).map_err(io::Error::other);
     }
+    if words[0] == "linux" {
+        return crate::linux::act(&words);
+    }
     let address: SocketAddr = words[1].parse().expect("an address");
     match words[0] {
         "serve" => serve(&listen(address)?, converse),

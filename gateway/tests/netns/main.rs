@@ -18,6 +18,7 @@ mod world;
 mod environment;
 mod half_close;
 mod lifecycle;
+mod linux;
 mod load_balancing;
 mod peers;
 mod policies;

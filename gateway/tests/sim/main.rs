@@ -3,8 +3,10 @@
 
 mod dry_run;
 mod faults;
+mod flood;
 mod forwarding;
 mod load_balancing;
 mod memory;
 mod refusal;
 mod sites;
+mod syn_flood;

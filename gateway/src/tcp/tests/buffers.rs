@@ -65,7 +65,7 @@ fn give_back(side: &mut Side, chunks: Vec<Chunk>) {
 }
 
 fn with_little_memory(now: Instant) -> (Side, Side) {
-    let (mut c, mut s) = (Side::new(1), Side::with(2, LIMITS, 256 * KIB));
+    let (mut c, mut s) = (Side::new(1), Side::with(2, SETTINGS, 256 * KIB));
     call(&mut c, &mut s, now);
     exchange(&mut c, &mut s, now);
     (c, s)
@@ -135,38 +135,38 @@ fn usable(side: &Side) -> u32 {
 
 #[test]
 fn a_window_grows_with_what_is_taken_and_not_slower_than_slow_start() {
-    let limits = BufferLimits { receive: 16 << 20, send: 16 << 20, ..LIMITS };
+    let settings = TcpSettings { receive: 16 << 20, send: 16 << 20, ..SETTINGS };
     let line = Path { rate: 0, ..long(150, 0.0) };
-    let mut world = World::with_memory(line, limits, 1, 1 << 30);
+    let mut world = World::new(line, settings, 1);
     let start = world.now;
     // Nobody reads.
     while world.now.since(start) < Duration::from_secs(5) {
         world.step();
-        world.sides[0].send(|free| (free.len(), ()));
-        assert!(world.sides[0].conn.window <= 64 * KIB as u32);
+        world.pairs[0][0].send(|free| (free.len(), ()));
+        assert!(world.pairs[0][0].conn.window <= 64 * KIB as u32);
     }
-    assert!((60 * KIB..=64 * KIB).contains(&world.sides[1].conn.recv_len()));
-    world.sides[1].conn.skip(usize::MAX);
+    assert!((60 * KIB..=64 * KIB).contains(&world.pairs[0][1].conn.recv_len()));
+    world.pairs[0][1].conn.skip(usize::MAX);
     let mut windows = vec![];
-    while world.sides[0].conn.window < 15 << 20 {
+    while world.pairs[0][0].conn.window < 15 << 20 {
         world.step();
-        world.sides[0].send(|free| (free.len(), ()));
-        world.sides[1].conn.skip(usize::MAX);
-        windows.push(world.sides[0].conn.window);
+        world.pairs[0][0].send(|free| (free.len(), ()));
+        world.pairs[0][1].conn.skip(usize::MAX);
+        windows.push(world.pairs[0][0].conn.window);
         assert!(world.now.since(start) < Duration::from_secs(9), "{:?}", windows.last());
     }
 
     // A fresh one is never held back by it.
-    let mut world = World::with_memory(line, limits, 1, 1 << 30);
+    let mut world = World::new(line, settings, 1);
     let mut most = 0;
     while most < 6 << 20 {
         world.step();
-        if world.sides[0].conn.may_send() {
-            assert!(usable(&world.sides[0]) >= 1_448, "{:?}", world.sides[0].conn);
+        if world.pairs[0][0].conn.may_send() {
+            assert!(usable(&world.pairs[0][0]) >= 1_448, "{:?}", world.pairs[0][0].conn);
         }
-        most = most.max(world.sides[0].conn.nxt.since(world.sides[0].conn.una));
-        world.sides[0].send(|free| (free.len(), ()));
-        world.sides[1].conn.skip(usize::MAX);
+        most = most.max(world.pairs[0][0].conn.nxt.since(world.pairs[0][0].conn.una));
+        world.pairs[0][0].send(|free| (free.len(), ()));
+        world.pairs[0][1].conn.skip(usize::MAX);
     }
     assert!(world.now.since(start) < Duration::from_millis(150 * 12), "{:?}", world.now);
 }
@@ -174,20 +174,20 @@ fn a_window_grows_with_what_is_taken_and_not_slower_than_slow_start() {
 /// Otherwise each bulk flow would fill all it may hold, whatever its path carries.
 #[test]
 fn not_much_more_is_queued_than_the_path_carries() {
-    let limits = BufferLimits { receive: 16 << 20, send: 16 << 20, ..LIMITS };
+    let settings = TcpSettings { receive: 16 << 20, send: 16 << 20, ..SETTINGS };
     let line = Path { delay: 10 * MS, rate: 20_000_000, queue: 20 * MS, ..Path::default() };
-    let mut world = World::with_memory(line, limits, 1, 1 << 30);
+    let mut world = World::new(line, settings, 1);
     let start = world.now;
     let mut most = 0;
     while world.now.since(start) < Duration::from_secs(5) {
         world.step();
-        world.sides[0].send(|free| (free.len(), ()));
-        world.sides[1].conn.skip(usize::MAX);
-        most = most.max(world.sides[0].conn.send_queue());
+        world.pairs[0][0].send(|free| (free.len(), ()));
+        world.pairs[0][1].conn.skip(usize::MAX);
+        most = most.max(world.pairs[0][0].conn.send_queue());
     }
     // It carries 50 KiB, and queues as much.
     assert!(most < 1024 * KIB, "{most} bytes");
-    let memory = world.sides[1].engine.memory();
+    let memory = world.pairs[0][1].engine.memory();
     assert!(memory.in_use() + memory.kept() < 1024 * KIB);
 }
 
@@ -206,8 +206,8 @@ proptest! {
         b in 0u64..200_000,
     ) {
         let line = Path { loss, jitter: Duration::from_millis(jitter), ..Path::default() };
-        let limits = BufferLimits { receive: ring, send: ring, side: BufferSide::Peer };
-        let world = World::with_memory(line, limits, seed, memory * KIB);
+        let settings = TcpSettings { receive: ring, send: ring, side: BufferSide::Peer, ..SETTINGS };
+        let world = World::shared(line, &[settings], seed, memory * KIB);
         exchange_within(world, ring, seed, [a, b]);
     }
 
@@ -219,8 +219,8 @@ proptest! {
         a in 0u64..100_000,
     ) {
         let line = Path { loss, ..Path::default() };
-        let limits = BufferLimits { receive: 40_000, send: 40_000, side: BufferSide::Service };
-        let world = World::with_memory(line, limits, seed, memory * KIB);
+        let settings = TcpSettings { receive: 40_000, send: 40_000, ..SETTINGS };
+        let world = World::shared(line, &[settings], seed, memory * KIB);
         exchange_within(world, 40_000, seed, [a, 0]);
     }
 }

@@ -41,10 +41,12 @@ impl Default for Path {
     }
 }
 
-type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
+/// Arrival, number, connection and side, segment.
+type Flight = Reverse<(Instant, u64, (usize, usize), Vec<u8>)>;
 
+/// Connections that share a line.
 pub(super) struct World {
-    pub sides: [Side; 2],
+    pub pairs: Vec<[Side; 2]>,
     line: Path,
     pub now: Instant,
     free_at: [Instant; 2],
@@ -55,25 +57,34 @@ pub(super) struct World {
     sent: u64,
 }
 
+pub(super) fn settings(congestion: Congestion, ring: usize) -> TcpSettings {
+    TcpSettings { receive: ring, send: ring, congestion, ..SETTINGS }
+}
+
 impl World {
-    pub fn new(line: Path, ring: usize, seed: u64) -> Self {
-        let limits = BufferLimits { receive: ring, send: ring, ..LIMITS };
-        Self::with_memory(line, limits, seed, 1 << 30)
+    pub fn new(line: Path, settings: TcpSettings, seed: u64) -> Self {
+        Self::shared(line, &[settings], seed, PLENTY)
     }
 
-    pub fn with_memory(line: Path, limits: BufferLimits, seed: u64, memory: usize) -> Self {
-        let [mut c, mut s] = [1, 2].map(|secret| Side::with(secret, limits, memory));
+    /// Each side has an engine that may hold `memory` bytes.
+    pub fn shared(line: Path, flows: &[TcpSettings], seed: u64, memory: usize) -> Self {
         let now = Instant::from_millis(10);
-        call(&mut c, &mut s, now);
+        let pair = |(n, settings): (usize, &TcpSettings)| {
+            let side = |secret| Side::with(secret, *settings, memory);
+            let (mut c, mut s) = (side(1 + n as u8), side(101 + n as u8));
+            call(&mut c, &mut s, now);
+            [c, s]
+        };
+        let pairs = flows.iter().enumerate().map(pair).collect();
         let (flights, random) = (BinaryHeap::new(), StdRng::seed_from_u64(seed));
         let (number, sent) = (0, 0);
-        Self { sides: [c, s], line, now, free_at: [now; 2], flights, number, random, sent }
+        Self { pairs, line, now, free_at: [now; 2], flights, number, random, sent }
     }
 
     /// Puts what a side has sent on the line.
-    fn carry(&mut self, from: usize) {
+    fn carry(&mut self, pair: usize, from: usize) {
         let Path { delay, jitter, rate, queue, loss, duplicate, late } = self.line;
-        while let Some(segment) = self.sides[from].line.segments.pop_front() {
+        while let Some(segment) = self.pairs[pair][from].line.segments.pop_front() {
             self.sent += segment.len() as u64;
             let begins = self.free_at[from].max(self.now);
             if rate > 0 && begins - self.now > queue {
@@ -93,22 +104,22 @@ impl World {
                 }
                 let at = self.free_at[from] + delay + Duration::from_nanos(extra);
                 self.number += 1;
-                self.flights.push(Reverse((at, self.number, 1 - from, segment.clone())));
+                self.flights.push(Reverse((at, self.number, (pair, 1 - from), segment.clone())));
             }
         }
     }
 
-    /// Lets both sides act, and goes on to when something happens next.
+    /// Lets all sides act, and goes on to when something happens next.
     pub fn step(&mut self) {
         while self.flights.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
-            let Some(Reverse((_, _, to, segment))) = self.flights.pop() else { break };
-            self.sides[to].input(self.now, &segment);
+            let Some(Reverse((_, _, (pair, to), segment))) = self.flights.pop() else { break };
+            self.pairs[pair][to].input(self.now, &segment);
         }
         let mut next = None;
-        for n in 0..2 {
-            self.sides[n].output(self.now);
-            self.carry(n);
-            let side = &self.sides[n];
+        for (pair, n) in (0..self.pairs.len()).flat_map(|pair| [(pair, 0), (pair, 1)]) {
+            self.pairs[pair][n].output(self.now);
+            self.carry(pair, n);
+            let side = &self.pairs[pair][n];
             next = [next, side.engine.deadline(&side.conn, self.now)].into_iter().flatten().min();
         }
         let arrival = self.flights.peek().map(|Reverse((at, ..))| *at);
@@ -123,22 +134,30 @@ pub(super) fn byte(n: usize, at: u64) -> u8 {
 }
 
 /// Payload that arrived within `seconds`, Mb/s.
-fn goodput(line: Path, ring: usize, seconds: u64, seed: u64) -> f64 {
-    let mut world = World::new(line, ring, seed);
+fn goodput(line: Path, congestion: Congestion, ring: usize, seconds: u64, seed: u64) -> f64 {
+    goodputs(line, &[congestion], ring, seconds, seed)[0]
+}
+
+/// The same of flows that share the line.
+fn goodputs(line: Path, flows: &[Congestion], ring: usize, seconds: u64, seed: u64) -> Vec<f64> {
+    let flows: Vec<_> = flows.iter().map(|congestion| settings(*congestion, ring)).collect();
+    let mut world = World::shared(line, &flows, seed, PLENTY);
     let end = world.now + Duration::from_secs(seconds);
-    let mut received = 0u64;
+    let mut received = vec![0u64; flows.len()];
     while world.now < end {
         world.step();
-        world.sides[0].send(|free| (free.len(), ()));
-        loop {
-            let n = world.sides[1].conn.recv(|run| (run.len(), run.len()));
-            if n == 0 {
-                break;
+        for ([from, to], received) in world.pairs.iter_mut().zip(&mut received) {
+            from.send(|free| (free.len(), ()));
+            loop {
+                let n = to.conn.recv(|run| (run.len(), run.len()));
+                if n == 0 {
+                    break;
+                }
+                *received += n as u64;
             }
-            received += n as u64;
         }
     }
-    received as f64 * 8.0 / 1e6 / seconds as f64
+    received.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / seconds as f64).collect()
 }
 
 pub(super) fn long(rtt: u64, loss: f64) -> Path {
@@ -148,10 +167,12 @@ pub(super) fn long(rtt: u64, loss: f64) -> Path {
 
 #[test]
 fn a_clean_line_is_filled() {
-    for (rtt, least) in [(1, 360.0), (5, 360.0), (50, 320.0), (150, 200.0)] {
-        let rate = goodput(long(rtt, 0.0), 16 << 20, 8, 1);
-        eprintln!("RTT {rtt} ms: {rate:.1} Mb/s");
-        assert!(rate >= least, "RTT {rtt} ms: {rate:.1} Mb/s");
+    for congestion in [Congestion::Cubic, Congestion::Bbr] {
+        for (rtt, least) in [(1, 330.0), (5, 320.0), (50, 300.0), (150, 200.0)] {
+            let rate = goodput(long(rtt, 0.0), congestion, 16 << 20, 8, 1);
+            eprintln!("{congestion:?}, RTT {rtt} ms: {rate:.1} Mb/s");
+            assert!(rate >= least, "{congestion:?}, RTT {rtt} ms: {rate:.1} Mb/s");
+        }
     }
 }
 
@@ -161,25 +182,63 @@ fn losses_cost_what_cubic_says() {
     for (rtt, loss, least) in
         [(1, 0.001, 150.0), (5, 0.001, 80.0), (5, 0.01, 15.0), (50, 0.001, 9.0), (50, 0.01, 2.0)]
     {
-        let rate = goodput(long(rtt, loss), 16 << 20, 30, 2);
+        let rate = goodput(long(rtt, loss), Congestion::Cubic, 16 << 20, 30, 2);
         eprintln!("RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
         assert!(rate >= least, "RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
     }
 }
 
 #[test]
+fn losses_do_not_keep_bbr_from_filling_a_line() {
+    for (rtt, loss) in [(1, 0.01), (10, 0.001), (10, 0.01), (40, 0.01), (150, 0.001)] {
+        let rate = goodput(long(rtt, loss), Congestion::Bbr, 16 << 20, 20, 2);
+        eprintln!("RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
+        assert!(rate >= 200.0, "RTT {rtt} ms, loss {loss}: {rate:.1} Mb/s");
+    }
+}
+
+#[test]
 fn reordering_is_no_loss() {
-    for rtt in [20, 50, 150] {
-        let line = Path { late: 0.01, ..long(rtt, 0.0) };
-        let rate = goodput(line, 16 << 20, 10, 3);
-        eprintln!("RTT {rtt} ms, reordered: {rate:.1} Mb/s");
-        assert!(rate > 150.0, "RTT {rtt} ms: {rate:.1} Mb/s");
+    for congestion in [Congestion::Cubic, Congestion::Bbr] {
+        for rtt in [20, 50, 150] {
+            let line = Path { late: 0.01, ..long(rtt, 0.0) };
+            let rate = goodput(line, congestion, 16 << 20, 10, 3);
+            eprintln!("{congestion:?}, RTT {rtt} ms, reordered: {rate:.1} Mb/s");
+            assert!(rate > 150.0, "{congestion:?}, RTT {rtt} ms: {rate:.1} Mb/s");
+        }
+    }
+}
+
+/// Four flows beside four of CUBIC: each half gets a fair part, where the queue is about as long as
+/// the path; BBR gets more of a short one and less of a long one.
+#[test]
+fn flows_share_a_line() {
+    let (equal, unequal) = (0.35..=0.65, 0.2..=0.75);
+    for (rtt, queue, fair) in [
+        (10, 20, &equal),
+        (40, 50, &equal),
+        (40, 20, &unequal),
+        (10, 100, &unequal),
+        (40, 150, &unequal),
+    ] {
+        let delay = Duration::from_millis(rtt) / 2;
+        let queue = Duration::from_millis(queue);
+        let line = Path { delay, rate: 100_000_000, queue, ..Path::default() };
+        let mut flows = [Congestion::Cubic; 8];
+        flows[4..].fill(Congestion::Bbr);
+        let rates = goodputs(line, &flows, 4 << 20, 40, 4);
+        let (cubic, bbr) = (rates[..4].iter().sum::<f64>(), rates[4..].iter().sum::<f64>());
+        let share = bbr / (cubic + bbr);
+        eprintln!("RTT {rtt} ms, queue {queue:?}: BBR {bbr:.1}, CUBIC {cubic:.1} Mb/s");
+        assert!(cubic + bbr > 85.0, "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
+        assert!(fair.contains(&share), "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
     }
 }
 
 /// Two applications with habits, until both directions have ended.
-fn exchange_all(line: Path, ring: usize, seed: u64, totals: [u64; 2]) {
-    let sent = exchange_within(World::new(line, ring, seed), ring, seed, totals);
+fn exchange_all(line: Path, congestion: Congestion, ring: usize, seed: u64, totals: [u64; 2]) {
+    let world = World::new(line, settings(congestion, ring), seed);
+    let sent = exchange_within(world, ring, seed, totals);
     let payload = totals[0] + totals[1];
     let bound = 20_000 + payload * 3 + payload / 20 * (line.loss * 400.0) as u64;
     assert!(sent < bound * 4, "{sent} bytes sent for {payload}");
@@ -194,13 +253,13 @@ pub(super) fn exchange_within(mut world: World, ring: usize, seed: u64, totals: 
         assert!(
             world.now < end,
             "{totals:?} {sent:?} {received:?} {:?} {:?}",
-            world.sides[0].conn,
-            world.sides[1].conn
+            world.pairs[0][0].conn,
+            world.pairs[0][1].conn
         );
         for n in 0..2 {
             let most = world.random.random_range(0..=ring);
             let mut count = 0;
-            world.sides[n].conn.recv(|run| {
+            world.pairs[0][n].conn.recv(|run| {
                 count = run.len().min(most);
                 for (i, b) in run[..count].iter().enumerate() {
                     assert_eq!(*b, byte(1 - n, received[n] + i as u64), "seed {seed}");
@@ -210,7 +269,7 @@ pub(super) fn exchange_within(mut world: World, ring: usize, seed: u64, totals: 
             received[n] += count as u64;
             let left = (totals[n] - sent[n]).min(most as u64) as usize;
             let mut count = 0;
-            world.sides[n].send(|free| {
+            world.pairs[0][n].send(|free| {
                 count = free.len().min(left);
                 for (i, b) in free[..count].iter_mut().enumerate() {
                     *b = byte(n, sent[n] + i as u64);
@@ -218,16 +277,20 @@ pub(super) fn exchange_within(mut world: World, ring: usize, seed: u64, totals: 
                 (count, ())
             });
             sent[n] += count as u64;
-            let conn = &mut world.sides[n].conn;
+            let conn = &mut world.pairs[0][n].conn;
             if sent[n] == totals[n] && conn.may_send() {
                 conn.close();
             }
             over[n] |= conn.recv_finished() && received[n] == totals[1 - n] && conn.is_over();
         }
         world.step();
-        for side in &world.sides {
+        for side in &world.pairs[0] {
             let ended = [TcpEvent::Reset, TcpEvent::TimedOut].map(|e| side.events.contains(&e));
-            assert_eq!(ended, [false; 2], "{:?} {:?}", world.sides[0].conn, world.sides[1].conn);
+            assert_eq!(
+                ended, [false; 2],
+                "{:?} {:?}",
+                world.pairs[0][0].conn, world.pairs[0][1].conn
+            );
         }
     }
     world.sent
@@ -237,7 +300,9 @@ pub(super) fn exchange_within(mut world: World, ring: usize, seed: u64, totals: 
 fn everything_arrives_over_a_bad_line() {
     let line = Path { loss: 0.02, duplicate: 0.02, jitter: 3 * MS, ..Path::default() };
     for seed in 0..20 {
-        exchange_all(line, 40_000, seed, [300_000, 200_000]);
+        for congestion in [Congestion::Cubic, Congestion::Bbr] {
+            exchange_all(line, congestion, 40_000, seed, [300_000, 200_000]);
+        }
     }
 }
 
@@ -247,6 +312,7 @@ proptest! {
     #[test]
     fn everything_arrives(
         seed in any::<u64>(),
+        bbr in any::<bool>(),
         loss in 0.0..0.1f64,
         duplicate in 0.0..0.1f64,
         delay in 0u64..80,
@@ -258,6 +324,7 @@ proptest! {
     ) {
         let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
         let line = Path { delay, jitter, rate, loss, duplicate, ..Path::default() };
-        exchange_all(line, ring, seed, [a, b]);
+        let congestion = if bbr { Congestion::Bbr } else { Congestion::Cubic };
+        exchange_all(line, congestion, ring, seed, [a, b]);
     }
 }

@@ -4,9 +4,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::*;
+use crate::config::Congestion;
 
+mod black_hole;
 mod buffers;
+mod cookie;
 mod line;
+mod packet;
+mod robustness;
 mod script;
 use crate::time::{Duration, Instant};
 
@@ -39,18 +44,24 @@ struct Side {
     events: Vec<TcpEvent>,
 }
 
-const LIMITS: BufferLimits =
-    BufferLimits { receive: 65_536, send: 65_536, side: BufferSide::Service };
+const SETTINGS: TcpSettings = TcpSettings {
+    receive: 65_536,
+    send: 65_536,
+    side: BufferSide::Service,
+    congestion: Congestion::Cubic,
+};
+/// Bytes that an engine may hold where that is not what a test is about.
+const PLENTY: usize = 1 << 30;
 
 impl Side {
     fn new(secret: u8) -> Self {
-        Self::with(secret, LIMITS, 1 << 30)
+        Self::with(secret, SETTINGS, PLENTY)
     }
 
-    fn with(secret: u8, limits: BufferLimits, memory: usize) -> Self {
+    fn with(secret: u8, settings: TcpSettings, memory: usize) -> Self {
         Self {
             engine: TcpEngine::new(IsnSecret::new([secret; 16]), memory),
-            conn: TcpConn::new(limits),
+            conn: TcpConn::new(settings),
             line: Line::default(),
             events: Vec::new(),
         }
@@ -79,7 +90,7 @@ impl Side {
     }
 
     fn input(&mut self, now: Instant, segment: &[u8]) {
-        let event = self.engine.input(&mut self.conn, now, &segment[20..]);
+        let event = self.engine.input(&mut self.conn, now, &segment[20..], segment[1] & 3 == 3);
         if event != TcpEvent::None {
             self.events.push(event);
         }
@@ -217,7 +228,7 @@ fn a_connection_that_is_released_leaves_nothing() {
     c.send_slice(b"old bytes");
     exchange(&mut c, &mut s, now);
     c.send_slice(b"unsent");
-    c.engine.release(std::mem::replace(&mut c.conn, TcpConn::new(LIMITS)));
+    c.engine.release(std::mem::replace(&mut c.conn, TcpConn::new(SETTINGS)));
     assert_eq!(c.engine.memory().in_use(), 0);
     assert_eq!(c.conn.state(), TcpState::Closed);
     let (client, server) = addresses();
@@ -253,8 +264,8 @@ fn a_segment_beyond_the_ring_is_harmless() {
         let now = Instant::from_millis(1);
         let (mut c, mut s) = (Side::new(1), Side::new(2));
         // The client may send more than the server's ring takes.
-        c.conn = TcpConn::new(BufferLimits { send: 1 << 20, ..LIMITS });
-        s.conn = TcpConn::new(BufferLimits { receive: ring, ..LIMITS });
+        c.conn = TcpConn::new(TcpSettings { send: 1 << 20, ..SETTINGS });
+        s.conn = TcpConn::new(TcpSettings { receive: ring, ..SETTINGS });
         call(&mut c, &mut s, now);
         exchange(&mut c, &mut s, now);
         for _ in 0..40 {

@@ -1,619 +1,503 @@
-//! One engine and a hand-written other side: what is on the wire, segment by segment.
+//! Runs the files in `scripts/`: one engine, a hand-written other side, a virtual clock. The format
+//! is in `scripts/README.md`.
 
-use proptest::prelude::*;
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr,
-    TcpSeqNumber, TcpTimestampRepr,
-};
-
+use super::packet::{Field, Pattern, Segment, Zero, byte};
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
-const RTT: Duration = Duration::from_millis(20);
-/// Initial sequence number of the hand-written side.
+/// Initial sequence number of the other side: its numbers wrap soon.
 const THEIRS: u32 = u32::MAX - 2_000;
+/// Their clock at the beginning, ms.
+const THEIR_CLOCK: u32 = 70_000;
+const SECRET: u8 = 1;
+/// Times agree if they differ by less.
+const EXACT: Duration = Duration::from_millis(1);
 
-/// What a test looks at in a segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    control: TcpControl,
-    /// From the initial sequence numbers of either side on.
-    seq: u32,
-    ack: Option<u32>,
-    len: usize,
-    window: u16,
-    sack: Vec<(u32, u32)>,
-    tsval: Option<u32>,
-}
-
-struct Script {
+struct Runner {
     side: Side,
+    local: SocketAddr,
+    remote: SocketAddr,
+    profile: Profile,
+    start: Instant,
+    /// When the connection was opened, which its initial sequence number depends on.
+    opened: Instant,
     now: Instant,
-    ours: u32,
-    /// The clock of the hand-written side; `None` = without timestamps.
-    clock: Option<u32>,
-    /// The last one of ours, to be echoed.
+    /// What was sent and no line has named yet.
+    sent: VecDeque<(Instant, Segment)>,
+    listens: bool,
+    /// Our clock in the last segment of ours.
     echo: u32,
+    written: u32,
+    read: u32,
+    events: usize,
 }
 
-impl Script {
-    /// The engine has called, and all options are agreed on.
-    fn connected(window: u16) -> Self {
-        let mut script = Self::called();
-        script.wait(RTT);
-        script.reply(TcpControl::Syn, 0, Some(1), b"", window);
-        assert_eq!(script.side.events, [TcpEvent::Established]);
-        let ack = script.output();
-        assert_eq!(
-            (ack.len(), ack[0].control, ack[0].seq, ack[0].ack),
-            (1, TcpControl::None, 1, Some(1))
-        );
-        script
-    }
-
-    fn called() -> Self {
-        let (client, server) = addresses();
-        let now = Instant::from_millis(5_000);
-        let (side, clock, echo) = (Side::new(1), Some(70_000), 0);
-        let mut script = Self { side, now, ours: 0, clock, echo };
-        let profile = script.side.engine.profile(PROFILE);
-        assert!(script.side.engine.connect(&mut script.side.conn, now, client, server, profile));
-        script.side.output(now);
-        script.ours = seq_of(script.side.line.segments.front().unwrap());
-        let syn = script.take();
-        assert_eq!((syn.len(), syn[0].control, syn[0].ack), (1, TcpControl::Syn, None));
-        script
-    }
-
-    fn wait(&mut self, time: Duration) {
-        self.now += time;
-        self.clock = self.clock.map(|clock| clock.wrapping_add(time.as_millis() as u32));
-    }
-
-    /// Until the engine wants to do something.
-    fn wait_for_deadline(&mut self) -> Duration {
-        let at = self.side.engine.deadline(&self.side.conn, self.now).unwrap();
-        let time = at.since(self.now);
-        self.wait(time);
-        time
-    }
-
-    fn reply(
-        &mut self,
-        control: TcpControl,
-        seq: u32,
-        ack: Option<u32>,
-        payload: &[u8],
-        window: u16,
-    ) {
-        self.reply_with(control, seq, ack, payload, window, &[]);
-    }
-
-    fn reply_with(
-        &mut self,
-        control: TcpControl,
-        seq: u32,
-        ack: Option<u32>,
-        payload: &[u8],
-        window: u16,
-        sack: &[(u32, u32)],
-    ) {
-        let (client, server) = addresses();
-        let mut sack_ranges = [None; 3];
-        for (slot, (start, end)) in sack_ranges.iter_mut().zip(sack) {
-            *slot = Some((self.ours.wrapping_add(*start), self.ours.wrapping_add(*end)));
-        }
-        let syn = control == TcpControl::Syn;
-        let tcp = TcpRepr {
-            src_port: server.port(),
-            dst_port: client.port(),
-            control,
-            seq_number: TcpSeqNumber(THEIRS.wrapping_add(seq) as i32),
-            ack_number: ack.map(|ack| TcpSeqNumber(self.ours.wrapping_add(ack) as i32)),
-            window_len: window,
-            window_scale: syn.then_some(0),
-            max_seg_size: syn.then_some(1_460),
-            sack_permitted: syn,
-            sack_ranges,
-            timestamp: self.clock.map(|clock| TcpTimestampRepr::new(clock, self.echo)),
-            payload,
-        };
-        let ip = Ipv4Repr {
-            src_addr: Ipv4Address::new(10, 0, 0, 2),
-            dst_addr: Ipv4Address::new(10, 0, 0, 1),
-            next_header: IpProtocol::Tcp,
-            payload_len: tcp.buffer_len(),
-            hop_limit: 64,
-        };
-        let mut bytes = vec![0; 20 + tcp.buffer_len()];
-        let none = ChecksumCapabilities::ignored();
-        ip.emit(&mut Ipv4Packet::new_unchecked(&mut bytes), &none);
-        let (src, dst): (IpAddress, IpAddress) = (ip.src_addr.into(), ip.dst_addr.into());
-        tcp.emit(&mut TcpPacket::new_unchecked(&mut bytes[20..]), &src, &dst, &none);
-        self.side.input(self.now, &bytes);
-    }
-
-    fn ack(&mut self, ack: u32) {
-        self.reply(TcpControl::None, 1, Some(ack), b"", u16::MAX);
-    }
-
-    fn output(&mut self) -> Vec<Seen> {
-        self.side.output(self.now);
-        self.take()
-    }
-
-    /// What the engine has sent, with correct checksums.
-    fn take(&mut self) -> Vec<Seen> {
-        let segments = std::mem::take(&mut self.side.line.segments);
-        segments.iter().map(|segment| self.read(segment)).collect()
-    }
-
-    fn read(&mut self, segment: &[u8]) -> Seen {
-        let ip = Ipv4Packet::new_checked(segment).unwrap();
-        assert!(ip.verify_checksum());
-        let (src, dst) = (ip.src_addr().into(), ip.dst_addr().into());
-        let packet = TcpPacket::new_checked(ip.payload()).unwrap();
-        let tcp = TcpRepr::parse(&packet, &src, &dst, &ChecksumCapabilities::default()).unwrap();
-        self.echo = tcp.timestamp.map_or(self.echo, |timestamp| timestamp.tsval);
-        let theirs = |seq: u32| seq.wrapping_sub(THEIRS);
-        Seen {
-            control: tcp.control,
-            seq: (tcp.seq_number.0 as u32).wrapping_sub(self.ours),
-            ack: tcp.ack_number.map(|ack| theirs(ack.0 as u32)),
-            len: tcp.payload.len(),
-            window: tcp.window_len,
-            sack: tcp.sack_ranges.iter().flatten().map(|(a, b)| (theirs(*a), theirs(*b))).collect(),
-            tsval: tcp.timestamp.map(|timestamp| timestamp.tsval),
-        }
-    }
-}
-
-/// Sequence numbers of payload.
-fn seqs(segments: &[Seen]) -> Vec<(u32, usize)> {
-    segments.iter().map(|segment| (segment.seq, segment.len)).collect()
-}
-
-#[test]
-fn the_initial_window_is_ten_segments() {
-    let mut script = Script::connected(u16::MAX);
-    script.side.send_slice(&[1; 40_000]);
-    let sent = script.output();
-    assert_eq!(sent.len(), 10);
-    assert!(sent.iter().all(|segment| segment.len == 1_448), "{sent:?}");
-}
-
-#[test]
-fn a_syn_is_repeated_after_a_second_and_then_two() {
-    let mut script = Script::called();
-    assert_eq!(script.wait_for_deadline(), Duration::from_secs(1));
-    assert_eq!(script.output()[0].control, TcpControl::Syn);
-    assert_eq!(script.wait_for_deadline(), Duration::from_secs(2));
-    assert_eq!(script.output().len(), 1);
-}
-
-#[test]
-fn both_may_call_at_once() {
-    let mut script = Script::called();
-    script.reply(TcpControl::Syn, 0, None, b"", u16::MAX);
-    let answer = script.output();
-    assert_eq!((answer[0].control, answer[0].seq, answer[0].ack), (TcpControl::Syn, 0, Some(1)));
-    script.reply(TcpControl::Syn, 0, Some(1), b"", u16::MAX);
-    assert_eq!(script.side.events, [TcpEvent::Established]);
-    assert_eq!(script.output()[0].ack, Some(1));
-    script.reply(TcpControl::None, 1, Some(1), b"hello", u16::MAX);
-    assert_eq!(script.side.conn.recv_len(), 5);
-}
-
-#[test]
-fn an_answer_to_a_call_that_was_never_made_is_reset() {
-    let mut script = Script::called();
-    script.reply(TcpControl::Syn, 0, Some(77), b"", u16::MAX);
-    let answer = script.output();
-    assert_eq!((answer[0].control, answer[0].seq, answer[0].ack), (TcpControl::Rst, 77, None));
-    script.reply(TcpControl::Rst, 0, Some(77), b"", 0);
-    assert!(script.side.events.is_empty(), "nor does its reset refuse ours");
-    script.reply(TcpControl::Rst, 0, Some(1), b"", 0);
-    assert_eq!(script.side.events, [TcpEvent::Reset]);
-}
-
-/// RFC 9293, section 3.8.6.3: every second segment, or after a delay.
-#[test]
-fn acknowledgements_are_delayed_and_not_for_long() {
-    let mut script = Script::connected(u16::MAX);
-    script.reply(TcpControl::Psh, 1, Some(1), &[2; 1_448], u16::MAX);
-    assert_eq!(script.output(), []);
-    assert_eq!(script.wait_for_deadline(), ACK_DELAY);
-    assert_eq!(script.output()[0].ack, Some(1_449));
-    script.reply(TcpControl::None, 1_449, Some(1), &[2; 1_448], u16::MAX);
-    script.reply(TcpControl::None, 2_897, Some(1), &[2; 1_448], u16::MAX);
-    assert_eq!(script.output()[0].ack, Some(4_345));
-}
-
-#[test]
-fn gaps_are_reported_at_once_the_latest_first() {
-    let mut script = Script::connected(u16::MAX);
-    script.reply(TcpControl::None, 101, Some(1), &[2; 100], u16::MAX);
-    let ack = script.output();
-    assert_eq!((ack[0].ack, &ack[0].sack[..]), (Some(1), &[(101, 201)][..]));
-    script.reply(TcpControl::None, 301, Some(1), &[2; 100], u16::MAX);
-    assert_eq!(script.output()[0].sack, [(301, 401), (101, 201)]);
-    script.reply(TcpControl::None, 101, Some(1), &[2; 100], u16::MAX);
-    assert_eq!(script.output()[0].sack, [(101, 201), (101, 201), (301, 401)], "it came twice");
-    script.reply(TcpControl::None, 1, Some(1), &[2; 100], u16::MAX);
-    let ack = script.output();
-    assert_eq!((ack[0].ack, &ack[0].sack[..]), (Some(201), &[(301, 401)][..]));
-    script.reply(TcpControl::None, 201, Some(1), &[2; 100], u16::MAX);
-    assert_eq!((script.output()[0].ack, script.side.conn.recv_len()), (Some(401), 400));
-}
-
-/// Its number is reported like those of bytes, or the other side would think it lost.
-#[test]
-fn an_end_behind_a_gap_is_reported_too() {
-    let mut script = Script::connected(u16::MAX);
-    script.reply(TcpControl::Fin, 101, Some(1), &[2; 100], u16::MAX);
-    let ack = script.output();
-    assert_eq!((ack[0].ack, &ack[0].sack[..]), (Some(1), &[(101, 202)][..]));
-    script.reply(TcpControl::None, 1, Some(1), &[2; 100], u16::MAX);
-    assert_eq!((script.output()[0].ack, script.side.conn.recv_len()), (Some(202), 200));
-    script.side.conn.skip(200);
-    assert!(script.side.conn.recv_finished());
-}
-
-/// Three segments behind a gap, and the window is reduced; RFC 6675, RFC 8985.
-#[test]
-fn a_gap_is_filled_without_a_time_out() {
-    let mut script = Script::connected(u16::MAX);
-    script.side.send_slice(&[1; 14_480]);
-    assert_eq!(script.output().len(), 10);
-    script.wait(RTT);
-    script.reply_with(TcpControl::None, 1, Some(1), b"", u16::MAX, &[(1_449, 4_345)]);
-    assert_eq!(seqs(&script.output()), []);
-    script.reply_with(TcpControl::None, 1, Some(1), b"", u16::MAX, &[(1_449, 5_793)]);
-    assert_eq!(seqs(&script.output()), [(1, 1_448)]);
-    script.wait(RTT);
-    script.ack(14_481);
-    assert_eq!(script.output(), []);
-    // Seven tenths of ten segments.
-    script.side.send_slice(&[1; 40_000]);
-    assert_eq!(script.output().len(), 7);
-}
-
-/// RFC 8985, section 7: the last segments are lost, and nothing comes behind them.
-#[test]
-fn losses_at_the_end_are_probed_for() {
-    let mut script = Script::connected(u16::MAX);
-    script.side.send_slice(&[1; 4_344]);
-    assert_eq!(script.output().len(), 3);
-    script.wait(RTT);
-    script.ack(1_449);
-    assert_eq!(script.output(), []);
-    // Twice the round trip.
-    assert_eq!(script.wait_for_deadline(), 2 * RTT);
-    assert_eq!(seqs(&script.output()), [(2_897, 1_448)]);
-    script.wait(RTT);
-    script.reply_with(TcpControl::None, 1, Some(1_449), b"", u16::MAX, &[(2_897, 4_345)]);
-    assert_eq!(seqs(&script.output()), [(1_449, 1_448)]);
-}
-
-/// RFC 6298, with Linux' minimum; RFC 3522.
-#[test]
-fn a_time_out_that_was_none_is_undone() {
-    let mut script = Script::connected(u16::MAX);
-    script.side.send_slice(&[1; 1_448]);
-    assert_eq!(script.output().len(), 1);
-    script.wait(RTT);
-    script.ack(1_449);
-    script.side.send_slice(&[1; 14_480]);
-    let sent = script.output();
-    let before = sent.last().unwrap().tsval.unwrap();
-    let mut waited = Duration::ZERO;
-    let again = loop {
-        waited += script.wait_for_deadline();
-        let out = script.output();
-        if out.first().is_some_and(|segment| segment.seq == 1_449) {
-            break out;
-        }
-        assert!(waited < Duration::from_secs(1));
+/// Runs one file; panics with the line that does not hold.
+fn run(name: &str, text: &str) {
+    let mut runner = Runner::new();
+    let fail = |line: usize, said: &str, reason: String| -> ! {
+        panic!("src/tcp/tests/scripts/{name}.pkt:{line}: {said}\n    {reason}")
     };
-    assert!(waited >= 200 * MS && waited <= 320 * MS, "{waited:?}");
-    assert_eq!(seqs(&again), [(1_449, 1_448)]);
-    // The acknowledgement of the first time was late: it echoes what was sent then.
-    script.echo = before;
-    script.ack(2_897);
-    let more = script.output();
-    assert!(more.iter().all(|segment| segment.seq >= 15_929), "nothing else is repeated: {more:?}");
-    script.ack(15_929);
-    script.side.send_slice(&[1; 40_000]);
-    assert!(script.output().len() >= 10);
-}
-
-#[test]
-fn a_closed_window_is_asked_after_and_opens_again() {
-    let mut script = Script::connected(1_000);
-    script.side.send_slice(&[1; 3_000]);
-    assert_eq!(seqs(&script.output()), [(1, 1_000)]);
-    script.wait(10 * MS);
-    script.reply(TcpControl::None, 1, Some(1_001), b"", 0);
-    assert_eq!(script.output(), []);
-    for _ in 0..3 {
-        script.wait_for_deadline();
-        let probe = script.output();
-        // Old by one, so that it is answered.
-        assert_eq!(seqs(&probe), [(1_000, 0)]);
-        script.reply(TcpControl::None, 1, Some(1_001), b"", 0);
-        assert_eq!(script.output(), []);
-    }
-    script.reply(TcpControl::None, 1, Some(1_001), b"", 2_000);
-    assert_eq!(seqs(&script.output()), [(1_001, 1_448), (2_449, 552)]);
-}
-
-/// RFC 9293, section 3.8.6.2.1.
-#[test]
-fn silly_windows_are_not_filled() {
-    let mut script = Script::connected(4_000);
-    script.side.send_slice(&[1; 8_000]);
-    assert_eq!(seqs(&script.output()), [(1, 1_448), (1_449, 1_448)]);
-    script.reply(TcpControl::None, 1, Some(1_449), b"", 1_500);
-    assert_eq!(script.output(), []);
-    script.reply(TcpControl::None, 1, Some(2_897), b"", 3_000);
-    assert_eq!(seqs(&script.output()), [(2_897, 1_448), (4_345, 1_448)]);
-}
-
-/// RFC 5961.
-#[test]
-fn forged_resets_and_calls_are_challenged() {
-    let mut script = Script::connected(u16::MAX);
-    script.wait(Duration::from_secs(1));
-    script.reply(TcpControl::Rst, 100, Some(1), b"", 0);
-    let answer = script.output();
-    assert_eq!((answer.len(), answer[0].control, answer[0].ack), (1, TcpControl::None, Some(1)));
-    script.reply(TcpControl::Syn, 5, Some(1), b"", 0);
-    assert_eq!(script.output(), [], "no more than two a second");
-    script.wait(CHALLENGE_INTERVAL);
-    script.reply(TcpControl::Syn, 5, Some(1), b"", 0);
-    assert_eq!(script.output().len(), 1);
-    script.wait(CHALLENGE_INTERVAL);
-    script.reply(TcpControl::Rst, 1_000_000, Some(1), b"", 0);
-    assert_eq!(script.output(), []);
-    script.reply(TcpControl::None, 1, Some(500), b"x", u16::MAX);
-    assert_eq!(script.side.conn.recv_len(), 0, "acknowledges what was never sent");
-    assert_eq!(script.side.events, [TcpEvent::Established]);
-    script.reply(TcpControl::Rst, 1, Some(1), b"", 0);
-    assert_eq!(script.side.events.last(), Some(&TcpEvent::Reset));
-}
-
-/// RFC 7323, section 5.
-#[test]
-fn old_clocks_are_turned_away() {
-    let mut script = Script::connected(u16::MAX);
-    script.wait(50 * MS);
-    script.reply(TcpControl::None, 1, Some(1), b"new", u16::MAX);
-    script.wait(ACK_DELAY);
-    assert_eq!(script.output().len(), 1);
-    let now = script.clock;
-    script.clock = now.map(|clock| clock - 30);
-    script.reply(TcpControl::None, 4, Some(1), b"old", u16::MAX);
-    assert_eq!(script.side.conn.recv_len(), 3);
-    assert_eq!(script.output()[0].ack, Some(4), "and is told so");
-    script.clock = None;
-    script.reply(TcpControl::None, 4, Some(1), b"none", u16::MAX);
-    assert_eq!(script.side.conn.recv_len(), 7, "as Linux does");
-    script.clock = now;
-    script.reply(TcpControl::None, 8, Some(1), b"good", u16::MAX);
-    assert_eq!(script.side.conn.recv_len(), 11);
-}
-
-#[test]
-fn either_direction_ends_by_itself() {
-    let mut script = Script::connected(u16::MAX);
-    script.side.send_slice(b"last words");
-    script.side.conn.close();
-    let sent = script.output();
-    assert_eq!((sent[0].control, sent[0].seq, sent[0].len), (TcpControl::Fin, 1, 10));
-    script.ack(12);
-    script.reply(TcpControl::Psh, 1, Some(12), b"still here", u16::MAX);
-    assert_eq!(script.side.conn.recv_len(), 10);
-    script.reply(TcpControl::Fin, 11, Some(12), b"", u16::MAX);
-    assert_eq!(script.side.events.last(), Some(&TcpEvent::Finished));
-    assert!(!script.side.conn.is_over(), "an acknowledgement is owed");
-    assert_eq!(script.output()[0].ack, Some(12));
-    assert!(script.side.conn.is_over());
-    assert_eq!(script.side.conn.recv_len(), 10);
-}
-
-/// RFC 9293, section 3.10.7.4: both have said all.
-#[test]
-fn a_reset_behind_both_ends_is_an_end() {
-    let mut script = Script::connected(u16::MAX);
-    script.reply(TcpControl::Fin, 1, Some(1), b"all", u16::MAX);
-    script.side.conn.close();
-    let sent = script.output();
-    assert_eq!((sent[0].control, sent[0].ack), (TcpControl::Fin, Some(5)));
-    script.reply(TcpControl::Rst, 5, Some(1), b"", 0);
-    assert_eq!(script.side.events.last(), Some(&TcpEvent::Finished));
-    assert_eq!((script.side.conn.recv_len(), script.side.conn.is_over()), (3, true));
-}
-
-#[test]
-fn who_is_silent_is_asked_and_given_up() {
-    let mut script = Script::connected(u16::MAX);
-    let first = script.wait_for_deadline();
-    assert_eq!(first, crate::limits::TCP_KEEPALIVE);
-    assert_eq!(seqs(&script.output()), [(0, 0)]);
-    script.reply(TcpControl::None, 1, Some(1), b"", u16::MAX);
-    assert_eq!(script.wait_for_deadline(), crate::limits::TCP_KEEPALIVE);
-    let mut probes = 0;
-    let start = script.now;
-    loop {
-        probes += script.output().len();
-        if script.side.events.contains(&TcpEvent::TimedOut) {
-            break;
+    for (line, number) in text.lines().zip(1..) {
+        let said = line.split('#').next().unwrap_or_default().trim();
+        if !said.is_empty()
+            && let Err(reason) = runner.line(said)
+        {
+            fail(number, said, reason);
         }
-        script.wait_for_deadline();
-        assert!(script.now.since(start) < Duration::from_secs(60));
     }
-    assert!(probes >= 4, "{probes}");
-}
-
-/// The window is told again when the reader has made room, without being asked.
-#[test]
-fn a_window_that_opens_is_told() {
-    let mut script = Script::connected(u16::MAX);
-    let mut seq = 1;
-    let last = loop {
-        let room = (script.side.conn.rx.limit() - script.side.conn.rx.len());
-        if room == 0 {
-            script.wait(ACK_DELAY);
-            break script.output();
-        }
-        let len = room.min(1_448);
-        script.reply(TcpControl::None, seq, Some(1), &vec![3; len], u16::MAX);
-        seq += len as u32;
-        if (script.side.conn.rx.limit() - script.side.conn.rx.len()) > 0 {
-            script.output();
-        }
-    };
-    assert_eq!(last.last().map(|segment| segment.window), Some(0));
-    script.side.conn.skip(100);
-    assert_eq!(script.output(), [], "not for so little");
-    script.side.conn.skip(20_000);
-    let update = script.output();
-    assert_eq!((update.len(), update[0].ack), (1, Some(seq)));
-    assert!(update[0].window > 0);
-}
-
-/// A peer that takes tiny segments, or acknowledges byte by byte, does not get many records.
-#[test]
-fn lies_do_not_cost_memory() {
-    let mut script = Script::connected(u16::MAX);
-    script.side.send_slice(&[1; 14_480]);
-    script.output();
-    for n in 0..400 {
-        let at = 1_450 + 10 * n;
-        script.reply_with(TcpControl::None, 1, Some(1), b"", u16::MAX, &[(at, at + 1)]);
+    if let Err(reason) = runner.end() {
+        fail(text.lines().count(), "end of the file", reason);
     }
-    assert!(script.side.conn.sent.segments() <= 10, "{}", script.side.conn.sent.segments());
 }
 
-/// What a stranger, a liar or a broken network may send.
-#[derive(Clone, Debug)]
-enum Step {
-    Segment {
-        control: u8,
-        seq: i32,
-        ack: Option<i32>,
-        len: usize,
-        window: u16,
-        sack: Vec<(i32, u32)>,
-        clock: Option<i32>,
-    },
-    Send(usize),
-    Receive(usize),
-    Close,
-    Wait(u64),
-    Deadline,
+fn time(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|s| (0.0..1e7).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("{text:?} is no time in seconds"))
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let near = || prop_oneof![-3i32..4, -3_000i32..3_000, any::<i32>()];
-    let segment = (
-        0u8..8,
-        near(),
-        prop::option::weighted(0.9, near()),
-        0usize..1_460,
-        prop_oneof![Just(0u16), any::<u16>()],
-        prop::collection::vec((near(), 1u32..3_000), 0..3),
-        prop::option::weighted(0.9, -20i32..200),
-    );
-    let segment = segment.prop_map(|(control, seq, ack, len, window, sack, clock)| Step::Segment {
-        control,
-        seq,
-        ack,
-        len,
-        window,
-        sack,
-        clock,
-    });
-    prop_oneof![
-        8 => segment,
-        2 => (0usize..40_000).prop_map(Step::Send),
-        2 => (0usize..40_000).prop_map(Step::Receive),
-        1 => Just(Step::Close),
-        2 => (0u64..400).prop_map(Step::Wait),
-        3 => Just(Step::Deadline),
-    ]
+fn same<T: PartialEq + std::fmt::Display>(wanted: T, came: T) -> Result<(), String> {
+    if wanted == came { Ok(()) } else { Err(format!("expected {wanted}, came {came}")) }
 }
 
-proptest! {
-    /// Nothing panics, nothing grows without bound, and no deadline is in the past without anything
-    /// being done about it: the worker would do nothing else.
-    #[test]
-    fn whatever_comes(
-        connected in any::<bool>(),
-        stamped in any::<bool>(),
-        steps in prop::collection::vec(step(), 1..120),
-    ) {
-        let mut script = if connected { Script::connected(u16::MAX) } else { Script::called() };
-        let start = script.clock.unwrap_or_default();
-        for step in steps {
-            match step {
-                Step::Segment { control, seq, ack, len, window, sack, clock } => {
-                    let control = match control {
-                        0 => TcpControl::Syn,
-                        1 => TcpControl::Rst,
-                        2 => TcpControl::Fin,
-                        3 => TcpControl::Psh,
-                        _ => TcpControl::None,
-                    };
-                    // Around what the engine expects.
-                    let conn = &script.side.conn;
-                    let expected = conn.rcv_nxt.0.wrapping_sub(THEIRS);
-                    let una = conn.una.0.wrapping_sub(script.ours);
-                    let seq = expected.wrapping_add_signed(seq);
-                    let ack = ack.map(|ack| una.wrapping_add_signed(ack));
-                    let sack: Vec<(u32, u32)> = sack
-                        .into_iter()
-                        .map(|(at, len)| {
-                            let at = una.wrapping_add_signed(at);
-                            (at, at.wrapping_add(len))
-                        })
-                        .collect();
-                    let elapsed = script.now.as_millis() as u32;
-                    script.clock = clock
-                        .filter(|_| stamped)
-                        .map(|clock| start.wrapping_add(elapsed).wrapping_add_signed(clock));
-                    script.reply_with(control, seq, ack, &vec![5; len], window, &sack);
+impl Runner {
+    fn new() -> Self {
+        let (local, remote) = addresses();
+        let start = Instant::from_millis(5_000);
+        Self {
+            side: Side::new(SECRET),
+            local,
+            remote,
+            profile: PROFILE,
+            start,
+            opened: start,
+            now: start,
+            sent: VecDeque::new(),
+            listens: false,
+            echo: 0,
+            written: 0,
+            read: 0,
+            events: 0,
+        }
+    }
+
+    fn line(&mut self, said: &str) -> Result<(), String> {
+        let (first, rest) = said.split_once(' ').unwrap_or((said, ""));
+        let (at, command) = match first.split_at_checked(1) {
+            Some(("+", delay)) => (self.now + time(delay)?, rest),
+            Some(("@", at)) => (self.start + time(at)?, rest),
+            _ => (self.now, said),
+        };
+        if at < self.now {
+            return Err(format!("it is {:?} already", self.now - self.start));
+        }
+        self.advance(at)?;
+        let command = command.trim();
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let number = || rest.parse::<u32>().map_err(|_| format!("{rest:?} is no number"));
+        match verb {
+            ">" => self.expect(rest),
+            "<" => self.claimed().and_then(|()| self.arrive(rest)),
+            "nothing" => self.output().and_then(|()| self.claimed()),
+            "ignore" => self.output().map(|()| self.sent.clear()),
+            "deadline" => self.deadline(rest),
+            "set" => self.set(rest),
+            "connect" => self.connect(),
+            "accept" => {
+                self.listens = true;
+                Ok(())
+            }
+            "write" => self.write(number()?),
+            "read" => self.read(number()?),
+            "close" => {
+                self.side.conn.close();
+                Ok(())
+            }
+            "abort" => {
+                self.side.conn.abort();
+                Ok(())
+            }
+            "mtu" => {
+                self.profile.mtu = number()? as usize;
+                let profile = self.side.engine.profile(self.profile);
+                self.side.engine.set_profile(&mut self.side.conn, profile);
+                Ok(())
+            }
+            "sink" => match rest {
+                "full" => self.output().map(|()| self.side.line.full = true),
+                "free" => {
+                    self.side.line.full = false;
+                    Ok(())
                 }
-                Step::Send(n) => {
-                    script.side.send_slice(&vec![6; n]);
-                }
-                Step::Receive(n) => script.side.conn.skip(n),
-                Step::Close => script.side.conn.close(),
-                Step::Wait(millis) => script.now += Duration::from_millis(millis),
-                Step::Deadline => {
-                    let side = &script.side;
-                    if let Some(at) = side.engine.deadline(&side.conn, script.now) {
-                        script.now = script.now.max(at);
-                    }
+                _ => Err("a sink is full or free".into()),
+            },
+            "event" => self.event(rest),
+            "finished" => same(true, self.side.conn.recv_finished()),
+            "over" => self.output().and_then(|()| same(true, self.side.conn.is_over())),
+            "state" => self
+                .output()
+                .and_then(|()| same(rest.to_owned(), format!("{:?}", self.side.conn.state))),
+            "readable" => same(number()?, self.side.conn.recv_len() as u32),
+            "queued" => same(number()?, self.side.conn.send_queue() as u32),
+            "cwnd" => {
+                self.output().and_then(|()| same(number()?, self.side.conn.control.get().window()))
+            }
+            "ssthresh" => self
+                .output()
+                .and_then(|()| same(number()?, self.side.conn.control.get().threshold())),
+            "flight" => self.output().and_then(|()| same(number()?, self.side.conn.sent.flight())),
+            _ => Err(format!("there is no command {verb:?}")),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        self.output()?;
+        self.claimed()?;
+        match self.side.events.get(self.events..) {
+            Some([]) | None => Ok(()),
+            Some(events) => Err(format!("no line names the events {events:?}")),
+        }
+    }
+
+    // --- time -----------------------------------------------------------------------------------
+
+    /// Lets the engine do at each of its deadlines what it wants to do then.
+    fn advance(&mut self, to: Instant) -> Result<(), String> {
+        if to <= self.now {
+            return Ok(());
+        }
+        self.output()?;
+        let due = |runner: &Self| runner.side.engine.deadline(&runner.side.conn, runner.now);
+        while let Some(at) = due(self).filter(|at| *at <= to) {
+            self.now = at.max(self.now);
+            self.output()?;
+        }
+        self.now = to;
+        self.output()
+    }
+
+    fn output(&mut self) -> Result<(), String> {
+        let full = self.side.line.full;
+        loop {
+            let before = self.side.line.segments.len();
+            let Side { engine, conn, line, events } = &mut self.side;
+            let (event, more) = engine.output(conn, self.now, 64, line);
+            events.extend((event != TcpEvent::None).then_some(event));
+            if !more || full {
+                break;
+            }
+            if line.segments.len() == before {
+                return Err("output wants to go on, and sends nothing".into());
+            }
+        }
+        if let Some(at) = self.side.engine.deadline(&self.side.conn, self.now)
+            && at <= self.now
+            && !full
+        {
+            return Err("a deadline has passed, and output does not clear it".into());
+        }
+        let zero = self.zero();
+        // Theirs is the other way round.
+        let zero = Zero { seq: zero.ack, ack: zero.seq, value: zero.echo, echo: zero.value };
+        for ip in self.side.line.segments.drain(..) {
+            if ip.len() > self.profile.mtu {
+                return Err(format!("a packet of {} bytes", ip.len()));
+            }
+            let segment = Segment::read(&ip, zero)?;
+            let clock = segment.options.iter().find_map(|option| match option {
+                Field::Clock(Some((value, _))) => Some(*value),
+                _ => None,
+            });
+            self.echo = clock.unwrap_or(self.echo);
+            self.sent.push_back((self.now, segment));
+        }
+        Ok(())
+    }
+
+    /// What numbers in segments of the other side count from.
+    fn zero(&self) -> Zero {
+        let conn = &self.side.conn;
+        let ours = IsnSecret::new([SECRET; 16]).isn(self.opened, self.local, self.remote);
+        let echo = conn.clock_offset.wrapping_add(self.start.as_millis() as u32);
+        Zero { seq: THEIRS, ack: ours, value: THEIR_CLOCK, echo }
+    }
+
+    fn claimed(&self) -> Result<(), String> {
+        match self.sent.front() {
+            None => Ok(()),
+            Some((at, segment)) => {
+                let (at, more) = (*at - self.start, self.sent.len() - 1);
+                Err(format!("no line names {segment} at {at:?}, nor {more} behind it"))
+            }
+        }
+    }
+
+    // --- segments -------------------------------------------------------------------------------
+
+    fn expect(&mut self, text: &str) -> Result<(), String> {
+        let pattern = Pattern::parse(text)?;
+        self.output()?;
+        for n in 0..pattern.times() {
+            if self.sent.is_empty() {
+                // It may be due within what counts as the same time.
+                let due = self.side.engine.deadline(&self.side.conn, self.now);
+                if let Some(at) = due.filter(|at| *at < self.now + EXACT) {
+                    self.advance(at)?;
                 }
             }
-            let mut turns = 0;
-            loop {
-                let sent = script.side.line.segments.len();
-                let (_, more) =
-                    script.side.engine.output(&mut script.side.conn, script.now, 64, &mut script.side.line);
-                turns += 1;
-                if !more {
-                    break;
-                }
-                prop_assert!(script.side.line.segments.len() > sent && turns < 100, "it goes on forever");
+            let Some((at, seen)) = self.sent.pop_front() else {
+                let due = self.side.engine.deadline(&self.side.conn, self.now);
+                let due = due.map(|at| at - self.now);
+                return Err(format!("nothing came as number {}; next deadline in {due:?}", n + 1));
+            };
+            if !pattern.fits(n, &seen) {
+                return Err(format!("number {} is {seen}", n + 1));
             }
-            script.side.line.segments.clear();
-            let side = &script.side;
-            let deadline = side.engine.deadline(&side.conn, script.now);
-            prop_assert!(deadline.is_none_or(|at| at > script.now), "{deadline:?} {:?}", side.conn);
-            prop_assert!(side.conn.sent.segments() <= 1_000);
+            if self.now - at >= EXACT {
+                let (at, now) = (at - self.start, self.now - self.start);
+                return Err(format!("it came at {at:?}, and now it is {now:?}"));
+            }
         }
+        Ok(())
     }
+
+    fn arrive(&mut self, text: &str) -> Result<(), String> {
+        let pattern = Pattern::parse(text)?;
+        let elapsed = (self.now - self.start).as_millis() as u32;
+        for mut segment in pattern.segments()? {
+            if pattern.options.is_none() && !segment.is_syn() {
+                let agreed = self.side.conn.timestamps.is_some();
+                segment.options.extend(agreed.then_some(Field::Clock(None)));
+            }
+            for option in &mut segment.options {
+                if let Field::Clock(clock @ None) = option {
+                    *clock = Some((elapsed, self.echo));
+                }
+            }
+            let ports = (self.remote.port(), self.local.port());
+            if self.listens && segment.is_syn() {
+                let profile = self.side.engine.profile(self.profile);
+                let (local, remote) = (self.local, self.remote);
+                self.opened = self.now;
+                let bytes = segment.bytes(ports, self.zero());
+                let Side { engine, conn, .. } = &mut self.side;
+                if !engine.accept(conn, self.now, (local, remote), profile, &bytes) {
+                    return Err("it was not taken for a call".into());
+                }
+                self.listens = false;
+            } else {
+                let bytes = segment.bytes(ports, self.zero());
+                let marked = segment.ecn == 3;
+                let event = self.side.engine.input(&mut self.side.conn, self.now, &bytes, marked);
+                self.side.events.extend((event != TcpEvent::None).then_some(event));
+            }
+        }
+        Ok(())
+    }
+
+    // --- the application and what it sees -------------------------------------------------------
+
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let number = |text: &str| text.parse::<usize>().map_err(|e| e.to_string());
+        match words[..] {
+            ["ipv6"] => {
+                self.local = "[fd00::1]:4000".parse().unwrap();
+                self.remote = "[fd00::2]:80".parse().unwrap();
+            }
+            ["mtu", n] => self.profile.mtu = number(n)?,
+            ["rings", n] => {
+                self.side.conn =
+                    TcpConn::new(TcpSettings { receive: number(n)?, send: number(n)?, ..SETTINGS })
+            }
+            _ => return Err(format!("there is nothing like {text:?} to be set")),
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<(), String> {
+        let profile = self.side.engine.profile(self.profile);
+        self.opened = self.now;
+        let (local, remote) = (self.local, self.remote);
+        let Side { engine, conn, .. } = &mut self.side;
+        same(true, engine.connect(conn, self.now, local, remote, profile))
+    }
+
+    fn write(&mut self, n: u32) -> Result<(), String> {
+        let data: Vec<u8> = (0..n).map(|i| byte(true, 1 + self.written + i)).collect();
+        self.written += n;
+        same(n as usize, self.side.send_slice(&data))
+    }
+
+    fn read(&mut self, n: u32) -> Result<(), String> {
+        let mut data = vec![0; n as usize];
+        same(data.len(), self.side.conn.peek(&mut data))?;
+        self.side.conn.skip(data.len());
+        let wrong = (1 + self.read..).zip(&data).find(|(at, seen)| byte(false, *at) != **seen);
+        self.read += n;
+        wrong.map_or(Ok(()), |(at, _)| Err(format!("byte {at} is wrong")))
+    }
+
+    fn event(&mut self, text: &str) -> Result<(), String> {
+        self.output()?;
+        let event = self.side.events.get(self.events).copied().unwrap_or(TcpEvent::None);
+        self.events += 1;
+        same(text.to_owned(), format!("{event:?}"))
+    }
+
+    fn deadline(&mut self, text: &str) -> Result<(), String> {
+        self.output()?;
+        let due = self.side.engine.deadline(&self.side.conn, self.now).map(|at| at - self.now);
+        let wanted = if text == "none" { None } else { Some(time(text)?) };
+        let close = match (wanted, due) {
+            (Some(wanted), Some(due)) => wanted.abs_diff(due) < EXACT,
+            (wanted, due) => wanted == due,
+        };
+        if close { Ok(()) } else { Err(format!("expected {wanted:?}, came {due:?}")) }
+    }
+}
+
+/// One test a file.
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                run(stringify!($name), include_str!(concat!("scripts/", stringify!($name), ".pkt")));
+            }
+        )*
+
+        #[test]
+        fn every_file_is_run() {
+            let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tcp/tests/scripts");
+            let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+            let files = files.filter(|path| path.extension().is_some_and(|e| e == "pkt"));
+            let name = |path: std::path::PathBuf| path.file_stem()?.to_str().map(str::to_owned);
+            let mut files: Vec<String> = files.filter_map(name).collect();
+            files.sort();
+            assert_eq!(files, [$(stringify!($name)),*], "list them in script.rs, in this order");
+        }
+    };
+}
+
+scripts! {
+    a_bare_end_behind_a_gap_waits
+    a_call_is_refused
+    a_call_is_repeated_after_a_second_and_then_two
+    a_call_that_is_given_up_says_nothing
+    a_call_that_is_repeated_offers_no_marks
+    a_clock_measures_repetitions
+    a_closed_window_is_asked_after
+    a_full_sink_keeps_the_segments
+    a_gap_is_filled_without_a_time_out
+    a_gap_that_stays_is_a_loss
+    a_large_mss_is_bounded_by_the_path
+    a_late_segment_is_waited_for
+    a_mark_is_echoed_until_it_was_heard
+    a_probe_carries_what_is_new
+    a_probe_that_was_needed_costs_window
+    a_probe_that_was_not_needed_costs_nothing
+    a_repeated_end_is_acknowledged_again
+    a_repetition_measures_nothing
+    a_repetition_that_got_lost_is_found
+    a_repetition_that_was_none_is_undone
+    a_report_of_a_duplicate_widens_the_reordering_window
+    a_reset_behind_both_ends_is_an_end
+    a_reset_behind_our_end_is_a_reset
+    a_reset_elsewhere_in_the_window_is_challenged
+    a_reset_ends_a_half_open_connection
+    a_reset_ends_it
+    a_reset_in_closing_is_an_end
+    a_reset_needs_no_young_clock
+    a_reset_outside_of_the_window_is_nothing
+    a_reset_that_acknowledges_nothing_refuses_nothing
+    a_scale_beyond_14_is_14
+    a_segment_without_acknowledgement_is_dropped
+    a_segment_without_clock_passes
+    a_single_segment_is_probed_for_later
+    a_small_window_is_used_in_the_end
+    a_syn_on_a_connection_is_challenged
+    a_time_out_is_believed_without_clocks
+    a_time_out_that_was_none_is_undone
+    a_tiny_mss_is_not_obeyed
+    a_window_is_told_again_when_there_is_room
+    a_window_may_shrink
+    a_window_that_opens_unasked_is_used
+    a_wrong_acknowledgement_of_an_answer_is_reset
+    acknowledgements_wait_ten_milliseconds
+    active_open
+    after_a_pause_half_of_the_window_is_left
+    after_a_time_out_the_window_is_one_segment
+    an_abort_is_one_reset
+    an_abort_of_a_half_open_connection_is_a_reset
+    an_acknowledgement_goes_with_data
+    an_acknowledgement_of_what_was_never_sent_is_challenged
+    an_answer_is_repeated_although_we_have_closed
+    an_answer_that_got_lost_is_repeated
+    an_answer_to_a_call_that_was_never_made_is_reset
+    an_end_behind_a_gap_waits
+    an_end_goes_with_the_last_bytes
+    an_end_is_acknowledged_again_in_time_wait
+    an_end_may_come_with_the_end_of_the_handshake
+    an_end_that_acknowledges_ours
+    an_old_acknowledgement_tells_no_window
+    both_close_at_once
+    both_may_call_and_one_answer_be_lost
+    both_may_call_at_once
+    challenges_are_seldom
+    closing_before_the_handshake_is_over
+    data_may_come_with_the_end_of_the_handshake
+    data_on_a_syn_comes_again
+    each_partial_acknowledgement_is_another_loss
+    every_second_segment_is_acknowledged
+    gaps_are_reported_at_once_the_latest_first
+    ipv6
+    losses_at_the_end_are_probed_for
+    marks_cost_window_once
+    no_mss_means_1220_over_ipv6
+    no_mss_means_536
+    nothing_comes_behind_an_end
+    old_acknowledgements_are_no_duplicates
+    old_clocks_are_turned_away
+    old_clocks_of_bare_acknowledgements_are_turned_away
+    one_lost_answer_leaves_the_initial_window
+    one_lost_call_leaves_the_initial_window
+    only_the_newest_segment_tells_the_window
+    only_what_is_missing_is_sent_again
+    our_end_is_sent_again
+    overlapping_segments_make_one_stream
+    passive_open
+    scaling_needs_both_sides
+    segments_are_shorter_beside_reports
+    silly_windows_are_not_filled
+    the_clock_behind_a_gap_is_not_echoed
+    the_clock_of_the_first_segment_is_echoed
+    the_initial_window_is_ten_segments
+    the_initial_window_of_small_segments
+    the_other_direction_goes_on
+    the_path_may_become_narrower
+    the_rate_is_reduced_in_proportion
+    the_time_out_doubles
+    the_time_out_is_that_of_rfc_6298
+    the_time_out_starts_anew_with_each_acknowledgement
+    they_close_first
+    three_duplicates_mean_a_loss
+    two_lost_answers_leave_one_segment
+    two_lost_calls_leave_one_segment
+    urgent_data_is_data
+    we_close_first
+    we_do_not_offer_what_was_not_offered
+    we_may_send_after_their_end
+    what_came_twice_is_reported
+    what_is_no_syn_does_not_answer_a_call
+    what_is_not_acknowledged_ends_it
+    what_is_sent_again_may_not_be_marked
+    what_lies_beyond_the_window_is_not_taken
+    who_forgets_gets_it_again
+    whoever_does_not_answer_is_given_up
+    whoever_is_silent_is_asked
+    whoever_keeps_a_window_closed_and_is_silent_is_given_up
+    whoever_keeps_a_window_closed_is_not_given_up
+    window_updates_are_no_duplicates
+    windows_are_scaled
+    without_reports_nothing_is_probed_for
 }
