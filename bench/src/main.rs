@@ -119,6 +119,7 @@ impl What {
     fn shorten(&mut self) {
         match self {
             Self::Hop(args) => args.shorten(),
+            Self::Churn(args) => args.shorten(),
             Self::Scale(args) => args.shorten(),
             Self::E2e(args) => args.shorten(),
             Self::Memif(args) => args.shorten(),

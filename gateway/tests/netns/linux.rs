@@ -97,7 +97,7 @@ impl Plan {
         Self {
             engine: SocketAddr::new(engine, FIRST_PORT + n),
             kernel: SocketAddr::new(kernel, LISTENS),
-            active: n % 2 == 0,
+            active: n.is_multiple_of(2),
             up,
             down,
             end,
@@ -490,7 +490,14 @@ impl Connection {
                 self.conn.abort();
                 self.over = true;
             }
-        } else if done && self.conn.may_send() && self.plan.end == End::Both {
+        } else if self.conn.may_send()
+            && match self.plan.end {
+                End::Both => done,
+                // It had read all: then there is no reset.
+                End::KernelDrops => self.conn.recv_finished(),
+                End::EngineAborts => false,
+            }
+        {
             self.conn.close();
         }
     }
@@ -524,7 +531,7 @@ fn engine(seed: u64, most: u64, mac: &str) -> io::Result<()> {
     let eal = Eal::init(&EalConfig {
         program: "engine".into(),
         huge: HugePages::None,
-        memory_mib: 64,
+        memory_mib: 256,
         log_level: LogLevel::Error,
         devices: vec![Device::Vdev(format!("net_af_packet0,iface=svc0,{ring}"))],
         ..EalConfig::default()
