@@ -216,8 +216,8 @@ pub struct TcpConn {
 }
 
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Queued beyond twice the congestion window: what an application that is slow to fill it leaves
-/// for the device, and some records of a tunnel.
+/// Waits to be sent beyond another congestion window: what an application that is slow to fill it
+/// leaves for the device, and some records of a tunnel.
 const SEND_AHEAD: usize = 64 * 1024;
 /// Before the path is known.
 const SOME_MSS: u32 = 536;
@@ -383,15 +383,18 @@ impl TcpConn {
         matches!(self.state, State::Established | State::CloseWait)
     }
 
-    /// Bytes that may be queued; 0 once the direction is closed. Not much more is queued than the
-    /// path carries, or each bulk flow would fill all it may hold.
+    /// Bytes that may be queued; 0 once the direction is closed. Not much more waits to be sent
+    /// than the path carries, or each bulk flow would fill all it may hold.
     pub fn send_room(&self) -> usize {
         if !self.may_send() {
             return 0;
         }
-        let window = self.control.get().window() as usize;
-        let ahead = if self.squeezed { SQUEEZED } else { 2 * window + SEND_AHEAD };
-        self.tx.limit().min(ahead).saturating_sub(self.tx.len())
+        if self.squeezed {
+            return SQUEEZED.saturating_sub(self.tx.len());
+        }
+        let ahead = self.control.get().window() as usize + SEND_AHEAD;
+        let room = self.tx.limit().saturating_sub(self.tx.len());
+        room.min(ahead.saturating_sub(self.unsent() as usize))
     }
 
     /// Makes sure that `n` bytes can be queued now. `false` if there is no room or no memory for

@@ -48,7 +48,8 @@ pub struct TcpEngine {
 }
 
 impl TcpEngine {
-    /// An engine whose connections hold at most `buffers` bytes, all together.
+    /// An engine whose connections hold at most `buffers` bytes, all together. Connections
+    /// between gateways may stand still for ever with less than [`super::LEAST_MEMORY`].
     pub fn new(isn: IsnSecret, buffers: usize) -> Self {
         Self {
             profiles: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::MAX_RING;
 use super::assembler::Block;
 use super::scoreboard::Sent;
-use crate::limits::TCP_SPARE_LISTS;
+use crate::limits::{TCP_SPARE_LISTS, TLS_MAX_RECORD};
 
 /// The bytes of a ring: as many as a class has, or none.
 pub(super) type Chunk = Box<[u8]>;
@@ -59,6 +59,10 @@ impl Use {
 /// Sixteenths of the bound from which on connections make do with little.
 const TIGHT: usize = 12;
 const _: () = assert!(TIGHT + 1 + Use::ServiceSend as usize == 16);
+
+/// The least an engine may be given, bytes. With less, what one use is left beside the others would
+/// not hold a TLS record.
+pub const LEAST_MEMORY: usize = 16 * TLS_MAX_RECORD.next_power_of_two();
 
 /// Lists without content; the last one given back goes first.
 #[derive(Debug)]

@@ -365,7 +365,7 @@ impl TcpConn {
     }
 
     /// Bytes that were not sent yet.
-    fn unsent(&self) -> u32 {
+    pub(super) fn unsent(&self) -> u32 {
         (self.tx.len() as u32).saturating_sub(self.nxt.since(self.base()))
     }
 

@@ -18,9 +18,9 @@ pub(super) struct Tuning {
     window: u32,
     /// First byte that was not taken when the round began.
     taken: Seq,
-    /// A round is over with a segment that answers what was sent after it began: one that echoes a
-    /// later clock than this. Without timestamps, once the window shown then is full: this is its
-    /// edge.
+    /// A round is over with a segment that answers what was sent since it began, and echoes this
+    /// clock or a later one; it lasts a tick at least, as clocks are no finer. Without timestamps,
+    /// once the window shown then is full: this is its edge.
     mark: u32,
 }
 
@@ -47,8 +47,12 @@ impl TcpConn {
 
     /// A segment with payload has come, which echoes this clock.
     pub(super) fn tune_window(&mut self, now: Instant, echo: Option<u32>) {
-        let reached = if self.timestamps.is_some() { echo } else { Some(self.rcv_nxt.0) };
-        if reached.is_none_or(|reached| Seq(reached).le(Seq(self.tuning.mark))) {
+        let mark = Seq(self.tuning.mark);
+        let over = match self.timestamps {
+            Some(_) => echo.is_some_and(|echo| Seq(echo).ge(mark)) && Seq(self.clock(now)).gt(mark),
+            None => self.rcv_nxt.gt(mark),
+        };
+        if !over {
             return;
         }
         let taken = self.untaken().since(self.tuning.taken);

@@ -83,7 +83,7 @@ impl Side {
     }
 
     fn output(&mut self, now: Instant) {
-        let (event, _) = self.engine.output(&mut self.conn, now, 64, &mut self.line);
+        let (event, _) = self.engine.output(&mut self.conn, now, usize::MAX, &mut self.line);
         if event != TcpEvent::None {
             self.events.push(event);
         }
