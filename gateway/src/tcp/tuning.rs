@@ -28,6 +28,11 @@ impl Tuning {
     pub fn new(limit: usize) -> Self {
         Self { window: limit.min(FIRST_WINDOW) as u32, taken: Seq(0), mark: 0 }
     }
+
+    #[cfg(test)]
+    pub fn window(&self) -> u32 {
+        self.window
+    }
 }
 
 impl TcpConn {

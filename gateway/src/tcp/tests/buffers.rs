@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::memory::{Chunk, Class, Use};
-use super::line::{MS, Path, World, exchange_within, long};
+use super::line::{MS, Path, World, exchange_within, long, settings};
 use super::*;
 
 const KIB: usize = 1024;
@@ -172,6 +172,34 @@ fn a_window_grows_with_what_is_taken_and_not_slower_than_slow_start() {
         world.pairs[0][1].conn.skip(usize::MAX);
     }
     assert!(world.now.since(start) < Duration::from_millis(150 * 12), "{:?}", world.now);
+}
+
+/// Whatever the limit: what a path holds is what it carries in a round trip, and its queue.
+#[test]
+fn a_long_line_is_filled_by_a_window_of_four_times_what_it_holds() {
+    const HOLDS: u32 = 400_000_000 / 8 / 1_000 * (150 + 50);
+    // What comes behind a loss waits for another round trip.
+    for (congestion, loss, least, needed) in [
+        (Congestion::Cubic, 0.0, 200.0, HOLDS),
+        (Congestion::Bbr, 0.0, 200.0, HOLDS),
+        (Congestion::Bbr, 0.001, 100.0, 2 * HOLDS),
+    ] {
+        let mut world = World::new(long(150, loss), settings(congestion, 256 << 20), 1);
+        let start = world.now;
+        let mut received = 0;
+        while world.now.since(start) < Duration::from_secs(8) {
+            world.step();
+            let [from, to] = &mut world.pairs[0];
+            from.send(|free| (free.len(), ()));
+            received += to.conn.recv_len();
+            to.conn.skip(usize::MAX);
+        }
+        let rate = received as f64 * 8.0 / 8e6;
+        let window = world.pairs[0][1].conn.tuning.window();
+        eprintln!("{congestion:?}, loss {loss}: {rate:.1} Mb/s, {window} bytes for {needed}");
+        assert!(rate >= least, "{congestion:?}, loss {loss}: {rate:.1} Mb/s");
+        assert!(window <= 4 * needed + 65_536, "{congestion:?}, loss {loss}: {window} bytes");
+    }
 }
 
 /// Otherwise each bulk flow would fill all it may hold, whatever its path carries.
