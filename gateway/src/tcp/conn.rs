@@ -1,7 +1,5 @@
 //! One connection: its state, its bytes, and what the application does with them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use super::assembler::Assembler;
 use super::black_hole::BlackHole;
 use super::congestion::Control;
@@ -16,6 +14,7 @@ use super::tuning::Tuning;
 use super::{SQUEEZED, ring_size};
 use crate::config::Congestion;
 use crate::limits::TLS_MAX_RECORD;
+use crate::net::{FlowKey, Ip};
 use crate::time::Instant;
 
 /// What a caller needs to know of RFC 9293's states.
@@ -128,8 +127,7 @@ pub enum BufferSide {
 /// memory of the engine. So it must end with [`super::TcpEngine::release`].
 pub struct TcpConn {
     pub(super) state: State,
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+    pub(super) key: FlowKey,
     pub(super) profile: ProfileId,
     pub(super) black_hole: BlackHole,
     // --- sending
@@ -215,7 +213,7 @@ pub struct TcpConn {
     pub(super) poke: bool,
 }
 
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const NOBODY: Ip = Ip::from_octets([0; 16]);
 /// Waits to be sent beyond another congestion window: what an application that is slow to fill it
 /// leaves for the device, and some records of a tunnel.
 const SEND_AHEAD: usize = 64 * 1024;
@@ -225,8 +223,7 @@ const SOME_MSS: u32 = 536;
 impl std::fmt::Debug for TcpConn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TcpConn")
-            .field("local", &self.local)
-            .field("remote", &self.remote)
+            .field("key", &self.key)
             .field("state", &self.state)
             .field("recv", &self.rx.len())
             .field("send", &self.tx.len())
@@ -253,8 +250,7 @@ impl TcpConn {
         };
         Self {
             state: State::Closed,
-            local: NOBODY,
-            remote: NOBODY,
+            key: FlowKey { local: NOBODY, remote: NOBODY, local_port: 0, remote_port: 0 },
             profile: ProfileId::default(),
             black_hole: BlackHole::default(),
             tx,

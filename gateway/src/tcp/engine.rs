@@ -8,6 +8,7 @@ use super::conn::{State, TcpConn};
 use super::cookie::Secrets;
 use super::isn::IsnSecret;
 use super::memory::Memory;
+use crate::net::FlowKey;
 use crate::time::Instant;
 
 /// What segments of a connection look like.
@@ -142,7 +143,7 @@ impl TcpEngine {
         remote: SocketAddr,
         profile: ProfileId,
     ) {
-        (conn.local, conn.remote, conn.profile) = (local, remote, profile);
+        (conn.key, conn.profile) = (FlowKey::new(local, remote), profile);
         conn.clock_offset = self.isn.clock_offset(local, remote);
     }
 

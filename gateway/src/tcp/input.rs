@@ -80,7 +80,7 @@ impl TcpConn {
         self.rcv_nxt = self.irs + 1;
         self.edge = self.rcv_nxt;
         self.last_ack = self.rcv_nxt;
-        let default = default_mss(self.remote);
+        let default = default_mss(self.key.remote_addr());
         self.remote_mss = syn.max_seg_size.map_or(default, u32::from).max(LEAST_MSS);
         match syn.window_scale {
             Some(shift) => self.send_shift = shift.min(MAX_SHIFT),
