@@ -38,7 +38,13 @@ fn a_worker_allocates_nothing_in_steady_state() {
 
 #[test]
 fn nor_for_connections_on_warm_tunnels() {
-    let mut world = Sites::default().build();
+    for congestion in ["congestion: { service: cubic }", "congestion: { service: bbr }"] {
+        connections_on_warm_tunnels(congestion);
+    }
+}
+
+fn connections_on_warm_tunnels(more: &'static str) {
+    let mut world = Sites { more, ..Sites::default() }.build();
     let script = Script::new(2_000, 2_000);
     let _served = serve(&mut world, script.clone());
     let round = |world: &mut clgw::sim::World, connections| {

@@ -148,6 +148,8 @@ pub struct TcpConn {
     pub(super) fin: Option<Seq>,
     pub(super) sent: Scoreboard,
     pub(super) rtt: Rtt,
+    congestion: Congestion,
+    /// As `congestion` says from the opening on.
     pub(super) control: Control,
     pub(super) repair: Repair,
     pub(super) reduction: Reduction,
@@ -266,7 +268,8 @@ impl TcpConn {
             fin: None,
             sent: Scoreboard::default(),
             rtt: Rtt::default(),
-            control: Control::new(settings.congestion),
+            congestion: settings.congestion,
+            control: Control::default(),
             repair: Repair::No,
             reduction: Reduction::default(),
             probe: None,
@@ -460,6 +463,11 @@ impl TcpConn {
         self.assembler.clear();
         self.ack = Ack::No;
         (self.poke, self.unreported) = (false, 0);
+    }
+
+    /// Before it is opened.
+    pub(super) fn take_control(&mut self, memory: &mut Memory) {
+        self.control = memory.take_control(self.congestion);
     }
 
     /// Gives back memory that holds nothing, and takes what the next segments are noted in.

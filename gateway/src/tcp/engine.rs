@@ -70,6 +70,7 @@ impl TcpEngine {
     pub fn release(&mut self, mut conn: TcpConn) {
         conn.end();
         conn.settle(&mut self.memory);
+        self.memory.put_control(conn.control);
     }
 
     /// The profile with these properties, made on first use.
@@ -137,13 +138,14 @@ impl TcpEngine {
     }
 
     pub(super) fn prepare(
-        &self,
+        &mut self,
         conn: &mut TcpConn,
         local: SocketAddr,
         remote: SocketAddr,
         profile: ProfileId,
     ) {
         (conn.key, conn.profile) = (FlowKey::new(local, remote), profile);
+        conn.take_control(&mut self.memory);
         conn.clock_offset = self.isn.clock_offset(local, remote);
     }
 

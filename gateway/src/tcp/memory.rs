@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 
 use super::MAX_RING;
 use super::assembler::Block;
+use super::bbr::Bbr;
+use super::congestion::Control;
 use super::scoreboard::Sent;
-use crate::limits::{TCP_SPARE_LISTS, TLS_MAX_RECORD};
+use crate::config::Congestion;
+use crate::limits::{TCP_SPARE_CONTROLLERS, TCP_SPARE_LISTS, TLS_MAX_RECORD};
 
 /// The bytes of a ring: as many as a class has, or none.
 pub(super) type Chunk = Box<[u8]>;
@@ -108,6 +111,8 @@ pub struct Memory {
     segments_dropped: u64,
     boards: Spare<Sent>,
     gaps: Spare<Block>,
+    #[expect(clippy::vec_box, reason = "connections hold the boxes")]
+    controllers: Vec<Box<Bbr>>,
 }
 
 impl Memory {
@@ -122,6 +127,7 @@ impl Memory {
             segments_dropped: 0,
             boards: Spare::default(),
             gaps: Spare::default(),
+            controllers: Vec::new(),
         }
     }
 
@@ -198,6 +204,18 @@ impl Memory {
         self.in_use -= bytes;
         self.kept += bytes;
         self.free[usize::from(Class::of(bytes).0)].push(chunk);
+    }
+
+    pub(super) fn take_control(&mut self, congestion: Congestion) -> Control {
+        Control::new(congestion, &mut self.controllers)
+    }
+
+    pub(super) fn put_control(&mut self, control: Control) {
+        if let Control::Bbr(bbr) = control
+            && self.controllers.len() < TCP_SPARE_CONTROLLERS
+        {
+            self.controllers.push(bbr);
+        }
     }
 
     pub(super) fn take_board(&mut self) -> VecDeque<Sent> {
