@@ -103,6 +103,9 @@ pub const TCP_MAX_SEGMENTS: usize = 32_768;
 /// Bytes of lists of segments and gaps, of either kind, that a worker keeps for connections to
 /// come. While they are in use they are bounded by the buffers whose segments they note.
 pub const TCP_SPARE_LISTS: usize = 8 * 1024 * 1024;
+/// The least that all connections of a worker may hold, bytes. With less, what one use of memory is
+/// left beside the others would not hold a TLS record.
+pub const TCP_LEAST_MEMORY: usize = 512 * 1024;
 /// Congestion controllers, of those that stand apart, that a worker keeps for connections to come.
 pub const TCP_SPARE_CONTROLLERS: usize = 4_096;
 /// A connection that had to wait for memory tries again after this.

@@ -116,14 +116,14 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Before the path is known. In memory of a controller that is not needed any more, if `spare`
-    /// has some.
-    pub fn new(congestion: Congestion, spare: &mut Vec<Box<Bbr>>) -> Self {
+    /// Before the path is known. In the memory of a controller that is not needed any more, if there
+    /// is a `spare` one.
+    pub fn new(congestion: Congestion, spare: impl FnOnce() -> Option<Box<Bbr>>) -> Self {
         match congestion {
             Congestion::Cubic => Self::default(),
             Congestion::Bbr => {
                 let bbr = Bbr::new(SOME_MSS, 0);
-                Self::Bbr(match spare.pop() {
+                Self::Bbr(match spare() {
                     Some(mut memory) => {
                         *memory = bbr;
                         memory

@@ -50,7 +50,7 @@ pub struct TcpEngine {
 
 impl TcpEngine {
     /// An engine whose connections hold at most `buffers` bytes, all together. Connections
-    /// between gateways may stand still for ever with less than [`super::LEAST_MEMORY`].
+    /// between gateways may stand still for ever with less than [`crate::limits::TCP_LEAST_MEMORY`].
     pub fn new(isn: IsnSecret, buffers: usize) -> Self {
         Self {
             profiles: Vec::new(),

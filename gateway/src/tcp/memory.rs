@@ -8,7 +8,7 @@ use super::bbr::Bbr;
 use super::congestion::Control;
 use super::scoreboard::Sent;
 use crate::config::Congestion;
-use crate::limits::{TCP_SPARE_CONTROLLERS, TCP_SPARE_LISTS, TLS_MAX_RECORD};
+use crate::limits::{TCP_LEAST_MEMORY, TCP_SPARE_CONTROLLERS, TCP_SPARE_LISTS, TLS_MAX_RECORD};
 
 /// The bytes of a ring: as many as a class has, or none.
 pub(super) type Chunk = Box<[u8]>;
@@ -53,19 +53,18 @@ pub(super) enum Use {
 }
 
 impl Use {
-    /// Sixteenths of the bound that may be lent with this one.
+    /// Of [`SHARES`] of the bound, how many may be lent with this one.
     fn most(self) -> usize {
         TIGHT + 1 + self as usize
     }
 }
 
-/// Sixteenths of the bound from which on connections make do with little.
+/// Of [`SHARES`] of the bound, from which on connections make do with little.
 const TIGHT: usize = 12;
-const _: () = assert!(TIGHT + 1 + Use::ServiceSend as usize == 16);
-
-/// The least an engine may be given, bytes. With less, what one use is left beside the others would
-/// not hold a TLS record.
-pub const LEAST_MEMORY: usize = 16 * TLS_MAX_RECORD.next_power_of_two();
+const _: () = assert!(TIGHT + 1 + Use::ServiceSend as usize == SHARES);
+/// Each holds a TLS record.
+const SHARES: usize = 16;
+const _: () = assert!(TCP_LEAST_MEMORY / SHARES >= TLS_MAX_RECORD.next_power_of_two());
 
 /// Lists without content; the last one given back goes first.
 #[derive(Debug)]
@@ -153,12 +152,12 @@ impl Memory {
 
     /// Three quarters are lent: windows shrink, and no connection should be added.
     pub fn is_tight(&self) -> bool {
-        self.in_use > self.bound / 16 * TIGHT
+        self.in_use > self.bound / SHARES * TIGHT
     }
 
     /// Whether a chunk of this class leaves enough for others.
     pub(super) fn is_ample_for(&self, class: Class) -> bool {
-        self.in_use + class.bytes() <= self.bound / 16 * TIGHT
+        self.in_use + class.bytes() <= self.bound / SHARES * TIGHT
     }
 
     pub(super) fn segment_dropped(&mut self) {
@@ -168,7 +167,7 @@ impl Memory {
     /// A chunk of arbitrary content.
     pub(super) fn take(&mut self, class: Class, what: Use) -> Option<Chunk> {
         let bytes = class.bytes();
-        if self.in_use + bytes > self.bound / 16 * what.most() {
+        if self.in_use + bytes > self.bound / SHARES * what.most() {
             self.refused += 1;
             return None;
         }
@@ -207,7 +206,7 @@ impl Memory {
     }
 
     pub(super) fn take_control(&mut self, congestion: Congestion) -> Control {
-        Control::new(congestion, &mut self.controllers)
+        Control::new(congestion, || self.controllers.pop())
     }
 
     pub(super) fn put_control(&mut self, control: Control) {

@@ -47,7 +47,7 @@ pub use conn::{BufferSide, TcpConn, TcpSettings, TcpState};
 pub use cookie::Cookie;
 pub use engine::{Profile, ProfileId, TcpEngine, TcpEvent};
 pub use isn::IsnSecret;
-pub use memory::{LEAST_MEMORY, Memory};
+pub use memory::Memory;
 
 /// Where the engine writes segments. One segment is one IP packet without link header.
 pub trait SegmentSink {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::memory::{Chunk, Class, Use};
 use super::line::{MS, Path, World, exchange_within, long, settings};
 use super::*;
+use crate::limits::TCP_LEAST_MEMORY;
 
 const KIB: usize = 1024;
 
@@ -233,7 +234,7 @@ proptest! {
         loss in 0.0..0.03f64,
         jitter in 0u64..5,
         ring in 33_000usize..200_000,
-        memory in LEAST_MEMORY..2 * LEAST_MEMORY,
+        memory in TCP_LEAST_MEMORY..2 * TCP_LEAST_MEMORY,
         a in 0u64..200_000,
         b in 0u64..200_000,
     ) {
