@@ -1,10 +1,9 @@
 //! What the fuzzer runs, and `tests/corpus.rs` over the inputs that were worth keeping.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use clgw::config::Congestion;
-use clgw::tcp::{ConnPool, IsnSecret, Profile, SegmentSink, TcpConn, TcpEngine};
+use clgw::tcp::{BufferSide, IsnSecret, Profile, SegmentSink, TcpConn, TcpEngine, TcpSettings};
 use clgw::time::{Duration, Instant};
 
 const FIN: u8 = 1;
@@ -15,22 +14,25 @@ const ACK: u8 = 16;
 /// Initial sequence number of the other side: its numbers wrap soon.
 const THEIRS: u32 = u32::MAX - 40_000;
 const RINGS: [usize; 2] = [32_768, 100_000];
+/// Bytes for both rings of a connection, each of which may be copied to a larger one.
+const MEMORY: usize = 1 << 20;
 const MTUS: [usize; 3] = [1_500, 1_280, 9_000];
 const START: Instant = Instant::from_millis(5_000);
 /// No input makes more: a full ring of the smallest segments, twice.
 const MOST_AT_ONCE: usize = 1_200;
 
-thread_local! {
-    static POOLS: RefCell<[ConnPool; 2]> = RefCell::new(RINGS.map(|n| ConnPool::new(n, n, Congestion::Cubic, 1)));
-}
-
 /// A state, and segments, calls and time that meet it. Returns how many segments arrived.
 pub fn segments(data: &[u8]) -> u64 {
     let mut input = Input(data);
     let kind = input.byte();
-    let ring = usize::from(kind & 1);
-    let conn = POOLS.with_borrow_mut(|pools| pools[ring].take());
-    let mut run = Run::new(conn, kind, input.byte());
+    let ring = RINGS[usize::from(kind & 1)];
+    let settings = TcpSettings {
+        receive: ring,
+        send: ring,
+        side: BufferSide::Service,
+        congestion: Congestion::Cubic,
+    };
+    let mut run = Run::new(TcpConn::new(settings), kind, input.byte());
     run.reach(input.byte());
     // What a worker would do in a second or two.
     for _ in 0..500 {
@@ -39,9 +41,7 @@ pub fn segments(data: &[u8]) -> u64 {
         }
         run.step(&mut input);
     }
-    let (conn, fed) = run.end();
-    POOLS.with_borrow_mut(|pools| pools[ring].put(conn));
-    fed
+    run.end()
 }
 
 /// Zeros once it is used up.
@@ -156,7 +156,7 @@ impl Run {
         };
         let mtu = MTUS[usize::from(kind >> 2) % MTUS.len()];
         let mut run = Self {
-            engine: TcpEngine::new(IsnSecret::new([7; 16])),
+            engine: TcpEngine::new(IsnSecret::new([7; 16]), MEMORY),
             conn,
             sink: Sink::default(),
             now: START,
@@ -420,8 +420,10 @@ impl Run {
         let from = 1 + self.written;
         let data: Vec<u8> = (0..n).map(|i| byte(true, from.wrapping_add(i))).collect();
         let room = self.conn.send_room();
-        let taken = self.conn.send_slice(&data);
-        assert_eq!(taken, room.min(data.len()));
+        let n = room.min(data.len());
+        assert!(self.conn.reserve(self.engine.memory(), n), "{n} bytes");
+        let taken = self.conn.send_slice(&data[..n]);
+        assert_eq!(taken, n);
         self.written += taken as u32;
         self.flush();
     }
@@ -537,13 +539,15 @@ impl Run {
         }
     }
 
-    fn end(mut self) -> (TcpConn, u64) {
+    fn end(mut self) -> u64 {
         self.sink.full = false;
         self.flush();
         while self.conn.recv_len() > 0 {
             self.read(usize::MAX);
         }
-        (self.conn, self.fed)
+        self.engine.release(self.conn);
+        assert_eq!(self.engine.memory().in_use(), 0);
+        self.fed
     }
 }
 

@@ -100,12 +100,18 @@ pub const PATH_MTU_RAISE: Duration = Duration::from_secs(600);
 pub const TCP_MAX_GAPS: usize = 512;
 /// Segments of a connection on their way: 46 MB of the usual size.
 pub const TCP_MAX_SEGMENTS: usize = 32_768;
-/// Of these, what a connection keeps room for when it is put back.
-pub const TCP_KEPT_SEGMENTS: usize = 1_024;
+/// Bytes of lists of segments and gaps, of either kind, that a worker keeps for connections to
+/// come. While they are in use they are bounded by the buffers whose segments they note.
+pub const TCP_SPARE_LISTS: usize = 8 * 1024 * 1024;
+/// The least that all connections of a worker may hold, bytes. With less, what one use of memory is
+/// left beside the others would not hold a TLS record.
+pub const TCP_LEAST_MEMORY: usize = 512 * 1024;
+/// Congestion controllers, of those that stand apart, that a worker keeps for connections to come.
+pub const TCP_SPARE_CONTROLLERS: usize = 4_096;
+/// A connection that had to wait for memory tries again after this.
+pub const TCP_MEMORY_RETRY: Duration = Duration::from_millis(10);
 /// Segments of one connection sent in one turn.
 pub const OUTPUT_BURST: usize = 64;
-/// Connections at rest kept for reuse, per kind and worker.
-pub const CONN_POOL: usize = 4_096;
 /// TIME-WAIT (RFC 9293, section 3.6.1). 2 MSL is 4 minutes by the RFC; 60 s is what Linux uses.
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
 /// An outbound connection does not take a tuple that waits for less than this, while there are

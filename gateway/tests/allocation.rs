@@ -11,7 +11,7 @@ mod flood;
 
 use std::time::Duration;
 
-use dpdk_bindings::testing::{CountingAllocator, allocations};
+use dpdk_bindings::testing::{CountingAllocator, allocated_bytes, allocations};
 use sites::*;
 
 #[global_allocator]
@@ -38,7 +38,13 @@ fn a_worker_allocates_nothing_in_steady_state() {
 
 #[test]
 fn nor_for_connections_on_warm_tunnels() {
-    let mut world = Sites::default().build();
+    for congestion in ["congestion: { service: cubic }", "congestion: { service: bbr }"] {
+        connections_on_warm_tunnels(congestion);
+    }
+}
+
+fn connections_on_warm_tunnels(more: &'static str) {
+    let mut world = Sites { more, ..Sites::default() }.build();
     let script = Script::new(2_000, 2_000);
     let _served = serve(&mut world, script.clone());
     let round = |world: &mut clgw::sim::World, connections| {
@@ -56,6 +62,39 @@ fn nor_for_connections_on_warm_tunnels() {
     }
     round(&mut world, 50);
     assert_eq!([world.gateways[A].metered, world.gateways[B].metered], [0, 0]);
+}
+
+/// Of a gateway, with the tunnel under it; buffers go back while nothing moves.
+#[test]
+fn an_idle_connection_takes_five_and_a_half_kibibytes_at_the_most() {
+    const MANY: usize = 64;
+    let mut world = Sites::default().build();
+    let script = Script { close_after_send: false, ..Script::new(20_000, 20_000) };
+    let _served = serve(&mut world, script.clone());
+    let open = |world: &mut clgw::sim::World| {
+        let all: Vec<_> = (0..MANY).map(|_| connect(world, WEB, script.clone())).collect();
+        run(world, 60, |_| all.iter().all(|watch| watch.borrow().received == 20_000));
+        while world.gateways[A].event().or_else(|| world.gateways[B].event()).is_some() {}
+        world.run_for(clgw::limits::TCP_HANDSHAKE_TIMEOUT + Duration::from_secs(1));
+    };
+    // Tables double when they are full: twice as many connections show what one takes.
+    open(&mut world);
+    for gateway in &mut world.gateways {
+        gateway.meter = Some(|| allocated_bytes() as u64);
+    }
+    let kept = |world: &clgw::sim::World| {
+        [A, B].map(|g| world.gateways[g].counters().buffer_bytes_kept as i64)
+    };
+    let before = kept(&world);
+    open(&mut world);
+    let after = kept(&world);
+    for (g, name) in [(A, "A"), (B, "B")] {
+        // Buffers that wait for others are not this connection's.
+        let bytes = world.gateways[g].metered as i64 - (after[g] - before[g]);
+        let each = bytes / MANY as i64;
+        eprintln!("gateway {name}: {each} bytes for each connection, {} kept", after[g]);
+        assert!(each <= 5_632, "gateway {name}: {each} bytes for each connection");
+    }
 }
 
 #[test]

@@ -39,6 +39,10 @@ pub const SERVICE_KIB_RANGE: RangeInclusive<usize> = 8..=16_384;
 pub const PEER_KIB: usize = 256;
 /// A TLS record can only be opened when it is there as a whole.
 pub const PEER_KIB_RANGE: RangeInclusive<usize> = 32..=16_384;
+pub const WORKER_MIB: usize = 512;
+/// Below 16 MiB a few hundred busy connections would hold each other up.
+pub const WORKER_MIB_RANGE: RangeInclusive<usize> = 16..=1_048_576;
+const _: () = assert!(*WORKER_MIB_RANGE.start() << 20 >= crate::limits::TCP_LEAST_MEMORY);
 
 pub const SERVICE_CONGESTION: Congestion = Congestion::Cubic;
 pub const PEER_CONGESTION: Congestion = Congestion::Bbr;

@@ -213,13 +213,16 @@ impl fmt::Display for ImportRef {
     }
 }
 
-/// Buffer of one connection leg and direction, bytes: the bound of its TCP window.
+/// The most that connections may hold, bytes. Memory is taken only while there are bytes to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BufferSizes {
-    /// Towards clients and services. Default 64 KiB.
+    /// One connection and direction towards clients and services: its largest TCP window. Default
+    /// 64 KiB.
     pub service: usize,
-    /// Towards other gateways, where round trips are long. Default 256 KiB.
+    /// The same towards other gateways, where round trips are long. Default 256 KiB.
     pub peer: usize,
+    /// All connections of one worker together. Default 512 MiB.
+    pub worker: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

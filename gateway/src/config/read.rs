@@ -273,8 +273,9 @@ fn buffers(mut section: Section<'_>, f: &mut Findings) -> BufferSizes {
     let service =
         section.number("service_kib", defaults::SERVICE_KIB_RANGE, defaults::SERVICE_KIB, f);
     let peer = section.number("peer_kib", defaults::PEER_KIB_RANGE, defaults::PEER_KIB, f);
+    let worker = section.number("worker_mib", defaults::WORKER_MIB_RANGE, defaults::WORKER_MIB, f);
     section.finish(f);
-    BufferSizes { service: service.value * 1024, peer: peer.value * 1024 }
+    BufferSizes { service: service.value << 10, peer: peer.value << 10, worker: worker.value << 20 }
 }
 
 fn congestion(mut section: Section<'_>, f: &mut Findings) -> Controllers {

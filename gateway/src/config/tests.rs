@@ -96,7 +96,7 @@ fn a_minimal_file_has_every_default() {
         }],
         tunnel: TunnelConfig { port: 4443, warm: 2, max_idle: 16 },
         vips: Vec::new(),
-        buffers: BufferSizes { service: 64 * 1024, peer: 256 * 1024 },
+        buffers: BufferSizes { service: 64 << 10, peer: 256 << 10, worker: 512 << 20 },
         congestion: Controllers { service: Congestion::Cubic, peer: Congestion::Bbr },
         drain: DrainConfig { deadline: Duration::from_secs(30) },
         log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
@@ -110,7 +110,7 @@ fn the_commented_example_says_the_truth_about_defaults() {
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let defaults: Vec<usize> =
         (0..lines.len()).filter(|i| lines[*i].trim_end().ends_with("# default")).collect();
-    assert_eq!(defaults.len(), 20, "a default was added or removed: change this number too");
+    assert_eq!(defaults.len(), 21, "a default was added or removed: change this number too");
     for skip in &defaults {
         let without: Vec<&str> =
             lines.iter().enumerate().filter(|(i, _)| i != skip).map(|(_, l)| *l).collect();
@@ -203,7 +203,7 @@ tunnel: {port: 0, warm: 20, max_idle: 10, prot: 1}
 vips:
   - {import: db, address: 10.1.0.100/24}
   - {import: shop/db, address: 127.0.0.1}
-buffers: {service_kib: 7, peer_kib: 31}
+buffers: {service_kib: 7, peer_kib: 31, worker_mib: 15}
 buffers: {}
 congestion: {service: reno, peer: 1}
 drain: {deadline: 30}

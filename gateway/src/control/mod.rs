@@ -123,8 +123,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
         let worker_config = WorkerConfig {
             id: n as u16,
             workers: workers as u16,
-            service_buffer: config.buffers.service,
-            peer_buffer: config.buffers.peer,
+            buffers: config.buffers.clone(),
             congestion: config.congestion,
             warm_tunnels: config.tunnel.warm,
             max_idle_tunnels: config.tunnel.max_idle,

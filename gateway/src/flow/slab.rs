@@ -30,20 +30,26 @@ struct Slot<T> {
 /// out: their memory is the warmest.
 #[derive(Debug)]
 pub struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    /// Each of [`CHUNK`] slots but for the last: growing moves no value, which would stop a worker
+    /// with many connections, and takes no more memory than they need.
+    chunks: Vec<Vec<Slot<T>>>,
+    /// Slots in all chunks.
+    slots: usize,
     free: Vec<u32>,
     capacity: usize,
 }
+
+const CHUNK: usize = 64;
 
 impl<T> Slab<T> {
     /// Memory grows with use. `capacity` is cut to what `u32` can number.
     pub fn with_capacity(capacity: usize) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
-        Self { slots: Vec::new(), free: Vec::new(), capacity }
+        Self { chunks: Vec::new(), slots: 0, free: Vec::new(), capacity }
     }
 
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots - self.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -54,19 +60,38 @@ impl<T> Slab<T> {
         self.len() >= self.capacity
     }
 
+    #[inline]
+    fn slot(&self, index: usize) -> Option<&Slot<T>> {
+        self.chunks.get(index / CHUNK)?.get(index % CHUNK)
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, index: usize) -> Option<&mut Slot<T>> {
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
+
     /// # Errors
     /// The value comes back when every slot is taken.
     pub fn insert(&mut self, value: T) -> Result<FlowId, T> {
         if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[index as usize];
+            let Some(slot) = self.slot_mut(index as usize) else { return Err(value) };
             slot.value = Some(value);
             return Ok(FlowId { index, generation: slot.generation });
         }
-        if self.slots.len() >= self.capacity {
+        if self.slots >= self.capacity {
             return Err(value);
         }
-        let index = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 0, value: Some(value) });
+        let index = self.slots as u32;
+        let slot = Slot { generation: 0, value: Some(value) };
+        match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
+            Some(chunk) => chunk.push(slot),
+            None => {
+                let mut chunk = Vec::with_capacity(CHUNK.min(self.capacity - self.slots));
+                chunk.push(slot);
+                self.chunks.push(chunk);
+            }
+        }
+        self.slots += 1;
         Ok(FlowId { index, generation: 0 })
     }
 
@@ -76,29 +101,36 @@ impl<T> Slab<T> {
             return None;
         }
         let id = match self.free.last() {
-            Some(&index) => FlowId { index, generation: self.slots[index as usize].generation },
-            None => FlowId { index: self.slots.len() as u32, generation: 0 },
+            Some(&index) => FlowId { index, generation: self.slot(index as usize)?.generation },
+            None => FlowId { index: self.slots as u32, generation: 0 },
         };
         self.insert(make(id)).ok()
     }
 
     #[inline]
     pub fn get(&self, id: FlowId) -> Option<&T> {
-        let slot = self.slots.get(id.index as usize)?;
+        let slot = self.slot(id.index as usize)?;
         slot.value.as_ref().filter(|_| slot.generation == id.generation)
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: FlowId) -> Option<&mut T> {
-        let slot = self.slots.get_mut(id.index as usize)?;
+        let slot = self.slot_mut(id.index as usize)?;
         slot.value.as_mut().filter(|_| slot.generation == id.generation)
     }
 
     /// Two different values at once; `None` if either id is stale or both are the same.
     #[inline]
     pub fn get2_mut(&mut self, a: FlowId, b: FlowId) -> Option<(&mut T, &mut T)> {
-        let indices = [a.index as usize, b.index as usize];
-        let [slot_a, slot_b] = self.slots.get_disjoint_mut(indices).ok()?;
+        let [a_index, b_index] = [a.index as usize, b.index as usize];
+        let (a_chunk, b_chunk) = (a_index / CHUNK, b_index / CHUNK);
+        let (a_at, b_at) = (a_index % CHUNK, b_index % CHUNK);
+        let [slot_a, slot_b] = if a_chunk == b_chunk {
+            self.chunks.get_mut(a_chunk)?.get_disjoint_mut([a_at, b_at]).ok()?
+        } else {
+            let [a_chunk, b_chunk] = self.chunks.get_disjoint_mut([a_chunk, b_chunk]).ok()?;
+            [a_chunk.get_mut(a_at)?, b_chunk.get_mut(b_at)?]
+        };
         if slot_a.generation != a.generation || slot_b.generation != b.generation {
             return None;
         }
@@ -106,7 +138,7 @@ impl<T> Slab<T> {
     }
 
     pub fn remove(&mut self, id: FlowId) -> Option<T> {
-        let slot = self.slots.get_mut(id.index as usize)?;
+        let slot = self.slot_mut(id.index as usize)?;
         if slot.generation != id.generation {
             return None;
         }
@@ -118,14 +150,14 @@ impl<T> Slab<T> {
 
     /// All values, by slot number.
     pub fn iter(&self) -> impl Iterator<Item = (FlowId, &T)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+        self.chunks.iter().flatten().enumerate().filter_map(|(index, slot)| {
             let id = FlowId { index: index as u32, generation: slot.generation };
             slot.value.as_ref().map(|value| (id, value))
         })
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (FlowId, &mut T)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
+        self.chunks.iter_mut().flatten().enumerate().filter_map(|(index, slot)| {
             let id = FlowId { index: index as u32, generation: slot.generation };
             slot.value.as_mut().map(|value| (id, value))
         })
@@ -133,14 +165,14 @@ impl<T> Slab<T> {
 
     /// The id of what is in slot `index` now; lets a bounded walk continue where it stopped.
     pub fn id_at(&self, index: usize) -> Option<FlowId> {
-        let slot = self.slots.get(index)?;
+        let slot = self.slot(index)?;
         slot.value.as_ref()?;
         Some(FlowId { index: index as u32, generation: slot.generation })
     }
 
     /// Slots ever used: the end of a walk with [`Slab::id_at`].
     pub fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots
     }
 }
 

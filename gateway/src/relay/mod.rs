@@ -10,7 +10,7 @@ mod permit;
 pub use permit::{Denial, Permit};
 
 use crate::limits::RELAY_BUDGET;
-use crate::tcp::TcpConn;
+use crate::tcp::{Memory, TcpConn};
 use crate::telemetry::Counters;
 use crate::tunnel::{Scratch, Tunnel, TunnelError};
 
@@ -24,20 +24,21 @@ pub fn service_to_tunnel(
     service: &mut TcpConn,
     tunnel: &mut Tunnel,
     tunnel_tcp: &mut TcpConn,
+    memory: &mut Memory,
     scratch: &mut Scratch,
     counters: &mut Counters,
 ) -> Result<bool, TunnelError> {
-    let moved = tunnel.seal_from(tunnel_tcp, service, scratch, RELAY_BUDGET)?;
+    let moved = tunnel.seal_from(tunnel_tcp, service, memory, scratch, RELAY_BUDGET)?;
     counters.bytes_to_peer += moved as u64;
     if service.recv_finished() && tunnel.session().may_send() {
         tunnel.finish();
     }
-    tunnel.flush(tunnel_tcp, scratch)?;
+    tunnel.flush(tunnel_tcp, memory, scratch)?;
     Ok(moved >= RELAY_BUDGET)
 }
 
 /// Takes decrypted bytes for the service. The caller has made sure that they fit
-/// ([`service_room`]).
+/// ([`service_takes`]).
 pub fn tunnel_to_service(
     _permit: &Permit,
     service: &mut TcpConn,
@@ -49,8 +50,8 @@ pub fn tunnel_to_service(
     counters.bytes_from_peer += taken as u64;
 }
 
-/// Payload that [`tunnel_to_service`] can take. A service that accepts nothing any more takes
+/// Whether [`tunnel_to_service`] can take `n` bytes. A service that accepts nothing any more takes
 /// everything: its bytes are thrown away until the tunnel learns of it.
-pub fn service_room(service: &TcpConn) -> usize {
-    if service.may_send() { service.send_room() } else { usize::MAX }
+pub fn service_takes(service: &mut TcpConn, memory: &mut Memory, n: usize) -> bool {
+    !service.may_send() || service.reserve(memory, n)
 }

@@ -63,7 +63,7 @@ pub struct SimGateway {
     scatter: bool,
     /// Read before and after the workers' turns, and nothing else: cycles, allocations.
     pub meter: Option<fn() -> u64>,
-    /// Sum of what `meter` advanced by.
+    /// Sum of what `meter` advanced by, modulo 2^64: it may go down.
     pub metered: u64,
 }
 
@@ -100,8 +100,7 @@ impl SimGateway {
                 let worker_config = WorkerConfig {
                     id,
                     workers,
-                    service_buffer: config.buffers.service,
-                    peer_buffer: config.buffers.peer,
+                    buffers: config.buffers.clone(),
                     congestion: config.congestion,
                     warm_tunnels: config.tunnel.warm,
                     max_idle_tunnels: config.tunnel.max_idle,
@@ -197,7 +196,8 @@ impl SimGateway {
         for worker in &mut self.workers {
             let before = self.meter.map_or(0, |meter| meter());
             let turn = worker.poll(now);
-            self.metered += self.meter.map_or(0, |meter| meter()) - before;
+            let after = self.meter.map_or(0, |meter| meter());
+            self.metered = self.metered.wrapping_add(after.wrapping_sub(before));
             let wants = if turn.busy || worker.ports_mut().any(|p| p.has_received()) {
                 Some(now)
             } else {

@@ -1,5 +1,8 @@
 //! Which bytes beyond the next expected one are there already.
 
+use std::collections::VecDeque;
+
+use super::memory::Memory;
 use super::seq::Seq;
 use crate::limits::TCP_MAX_GAPS;
 
@@ -12,12 +15,31 @@ pub(super) type Block = (Seq, Seq);
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     /// The one that holds the segment that came last is first (RFC 2018, section 4).
-    blocks: Vec<Block>,
+    blocks: VecDeque<Block>,
     /// Bytes that came again; reported once (RFC 2883).
     duplicate: Option<Block>,
 }
 
 impl Assembler {
+    /// Gives its memory back while there are no gaps.
+    pub fn settle(&mut self, memory: &mut Memory) {
+        if self.blocks.is_empty() && self.blocks.capacity() > 0 {
+            memory.put_gaps(std::mem::take(&mut self.blocks));
+        }
+    }
+
+    /// Takes memory for gaps.
+    pub fn prepare(&mut self, memory: &mut Memory) {
+        if self.blocks.capacity() == 0 {
+            self.blocks = memory.take_gaps();
+        }
+    }
+
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.blocks.capacity() * size_of::<Block>()
+    }
+
     pub fn clear(&mut self) {
         self.blocks.clear();
         self.duplicate = None;
@@ -48,14 +70,15 @@ impl Assembler {
                 i += 1;
             }
         }
-        self.blocks.insert(0, (start, end));
+        self.blocks.push_front((start, end));
         true
     }
 
     /// The next expected byte, now that everything before `next` is there.
     pub fn advance(&mut self, mut next: Seq) -> Seq {
         while let Some(i) = self.blocks.iter().position(|(a, _)| a.le(next)) {
-            next = next.max(self.blocks.remove(i).1);
+            let Some((_, end)) = self.blocks.remove(i) else { break };
+            next = next.max(end);
         }
         next
     }

@@ -149,7 +149,7 @@ impl TcpEngine {
     fn shorter(&mut self, conn: &TcpConn, before: ProfileId, step: u8) -> Option<ProfileId> {
         let Profile { mtu: most, checksum_offload } = self.of(before);
         let lengths: &[usize] =
-            if conn.local.is_ipv4() { &BLACK_HOLE_PACKETS_V4 } else { &BLACK_HOLE_PACKETS_V6 };
+            if conn.key.is_v4() { &BLACK_HOLE_PACKETS_V4 } else { &BLACK_HOLE_PACKETS_V6 };
         let mtu = *lengths.iter().filter(|mtu| **mtu < most).nth(usize::from(step))?;
         let profile = Profile { mtu, checksum_offload };
         let (start, end) = conn.sent.oldest()?;

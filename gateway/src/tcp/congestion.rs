@@ -111,16 +111,26 @@ pub(super) enum Control {
 
 impl Default for Control {
     fn default() -> Self {
-        Self::new(Congestion::default())
+        Self::Cubic(Cubic::new(SOME_MSS))
     }
 }
 
 impl Control {
-    /// Before the path is known.
-    pub fn new(congestion: Congestion) -> Self {
+    /// Before the path is known. In the memory of a controller that is not needed any more, if there
+    /// is a `spare` one.
+    pub fn new(congestion: Congestion, spare: impl FnOnce() -> Option<Box<Bbr>>) -> Self {
         match congestion {
-            Congestion::Cubic => Self::Cubic(Cubic::new(SOME_MSS)),
-            Congestion::Bbr => Self::Bbr(Box::new(Bbr::new(SOME_MSS, 0))),
+            Congestion::Cubic => Self::default(),
+            Congestion::Bbr => {
+                let bbr = Bbr::new(SOME_MSS, 0);
+                Self::Bbr(match spare() {
+                    Some(mut memory) => {
+                        *memory = bbr;
+                        memory
+                    }
+                    None => Box::new(bbr),
+                })
+            }
         }
     }
 

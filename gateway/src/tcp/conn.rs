@@ -1,18 +1,20 @@
 //! One connection: its state, its bytes, and what the application does with them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use super::assembler::Assembler;
 use super::black_hole::BlackHole;
 use super::congestion::Control;
 use super::ecn::Ecn;
 use super::engine::ProfileId;
+use super::memory::{Memory, Use};
 use super::ring::Ring;
-use super::ring_size;
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::seq::Seq;
+use super::tuning::Tuning;
+use super::{SQUEEZED, ring_size};
 use crate::config::Congestion;
+use crate::limits::TLS_MAX_RECORD;
+use crate::net::{FlowKey, Ip};
 use crate::time::Instant;
 
 /// What a caller needs to know of RFC 9293's states.
@@ -100,11 +102,32 @@ pub(super) struct Probe {
     pub again: bool,
 }
 
-/// A connection with its two rings. Made by [`ConnPool::take`], given back by [`ConnPool::put`].
+/// What a connection may hold, in bytes (see [`ring_size`]), and what controls how fast it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSettings {
+    /// Received and not taken: the largest window.
+    pub receive: usize,
+    /// Queued and not acknowledged.
+    pub send: usize,
+    pub side: BufferSide,
+    pub congestion: Congestion,
+}
+
+/// What a connection carries, and so what its memory has to suffice for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferSide {
+    /// A stream of bytes of a client or service.
+    Service,
+    /// TLS records between gateways. Half a record cannot be opened, and would keep its memory for
+    /// ever if there were none for the other half: so memory is for a whole one at once.
+    Peer,
+}
+
+/// One connection. It has no memory of its own: bytes, and what is known of segments, stand in
+/// memory of the engine. So it must end with [`super::TcpEngine::release`].
 pub struct TcpConn {
     pub(super) state: State,
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+    pub(super) key: FlowKey,
     pub(super) profile: ProfileId,
     pub(super) black_hole: BlackHole,
     // --- sending
@@ -125,6 +148,8 @@ pub struct TcpConn {
     pub(super) fin: Option<Seq>,
     pub(super) sent: Scoreboard,
     pub(super) rtt: Rtt,
+    congestion: Congestion,
+    /// As `congestion` says from the opening on.
     pub(super) control: Control,
     pub(super) repair: Repair,
     pub(super) reduction: Reduction,
@@ -159,6 +184,12 @@ pub struct TcpConn {
     pub(super) challenge_at: Instant,
     /// Segments behind gaps that no acknowledgement has named yet.
     pub(super) unreported: u8,
+    pub(super) tuning: Tuning,
+    // --- memory
+    /// The worker's memory is tight.
+    pub(super) squeezed: bool,
+    /// Something could not be queued for want of memory.
+    starved: bool,
     // --- options
     /// Added to milliseconds, so that a clock says nothing of other connections'.
     pub(super) clock_offset: u32,
@@ -184,17 +215,17 @@ pub struct TcpConn {
     pub(super) poke: bool,
 }
 
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Bytes of a segment on most paths, and no more.
-const USUAL_SEGMENT: usize = 1_400;
+const NOBODY: Ip = Ip::from_octets([0; 16]);
+/// Waits to be sent beyond another congestion window: what an application that is slow to fill it
+/// leaves for the device, and some records of a tunnel.
+const SEND_AHEAD: usize = 64 * 1024;
 /// Before the path is known.
 const SOME_MSS: u32 = 536;
 
 impl std::fmt::Debug for TcpConn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TcpConn")
-            .field("local", &self.local)
-            .field("remote", &self.remote)
+            .field("key", &self.key)
             .field("state", &self.state)
             .field("recv", &self.rx.len())
             .field("send", &self.tx.len())
@@ -207,18 +238,21 @@ impl std::fmt::Debug for TcpConn {
 }
 
 impl TcpConn {
-    fn new(recv_bytes: usize, send_bytes: usize, congestion: Congestion) -> Self {
-        let (rx, tx) = (Ring::new(ring_size(recv_bytes)), Ring::new(ring_size(send_bytes)));
-        // A full ring of full segments is known without growing.
-        let sent = Scoreboard::with_room(tx.capacity() / USUAL_SEGMENT);
-        Self::with(rx, tx, sent, Control::new(congestion))
-    }
-
-    fn with(rx: Ring, tx: Ring, sent: Scoreboard, control: Control) -> Self {
+    /// A connection that was never opened; it is opened once.
+    pub fn new(settings: TcpSettings) -> Self {
+        let (receive, send) = (ring_size(settings.receive), ring_size(settings.send));
+        let (rx, tx) = match settings.side {
+            BufferSide::Service => {
+                (Ring::new(receive, 0, Use::ServiceReceive), Ring::new(send, 0, Use::ServiceSend))
+            }
+            BufferSide::Peer => (
+                Ring::new(receive, TLS_MAX_RECORD, Use::PeerReceive),
+                Ring::new(send, TLS_MAX_RECORD, Use::PeerSend),
+            ),
+        };
         Self {
             state: State::Closed,
-            local: NOBODY,
-            remote: NOBODY,
+            key: FlowKey { local: NOBODY, remote: NOBODY, local_port: 0, remote_port: 0 },
             profile: ProfileId::default(),
             black_hole: BlackHole::default(),
             tx,
@@ -232,9 +266,10 @@ impl TcpConn {
             send_shift: 0,
             remote_mss: SOME_MSS,
             fin: None,
-            sent,
+            sent: Scoreboard::default(),
             rtt: Rtt::default(),
-            control,
+            congestion: settings.congestion,
+            control: Control::default(),
             repair: Repair::No,
             reduction: Reduction::default(),
             probe: None,
@@ -256,6 +291,9 @@ impl TcpConn {
             last_ack: Seq(0),
             challenge_at: Instant::ZERO,
             unreported: 0,
+            tuning: Tuning::new(receive),
+            squeezed: false,
+            starved: false,
             clock_offset: 0,
             timestamps: None,
             sack: false,
@@ -274,14 +312,6 @@ impl TcpConn {
             reset_at: None,
             poke: false,
         }
-    }
-
-    /// As new, with the memory it has.
-    pub(super) fn prepare(&mut self) {
-        self.end();
-        let (rx, tx) = (std::mem::take(&mut self.rx), std::mem::take(&mut self.tx));
-        let (sent, control) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.control));
-        *self = Self::with(rx, tx, sent, control);
     }
 
     pub fn state(&self) -> TcpState {
@@ -338,9 +368,6 @@ impl TcpConn {
     /// Takes `n` received bytes without looking at them.
     pub fn skip(&mut self, n: usize) {
         self.rx.consume(n);
-        if self.assembler.is_empty() {
-            self.rx.rewind();
-        }
     }
 
     /// Copies received bytes from `offset` on without taking them; returns how many.
@@ -355,9 +382,35 @@ impl TcpConn {
         matches!(self.state, State::Established | State::CloseWait)
     }
 
-    /// Free bytes in the send ring; 0 once the direction is closed.
+    /// Bytes that may be queued; 0 once the direction is closed. Not much more waits to be sent
+    /// than the path carries, or each bulk flow would fill all it may hold.
     pub fn send_room(&self) -> usize {
-        if self.may_send() { self.tx.room() } else { 0 }
+        if !self.may_send() {
+            return 0;
+        }
+        if self.squeezed {
+            return SQUEEZED.saturating_sub(self.tx.len());
+        }
+        let ahead = self.control.get().window() as usize + SEND_AHEAD;
+        let room = self.tx.limit().saturating_sub(self.tx.len());
+        room.min(ahead.saturating_sub(self.unsent() as usize))
+    }
+
+    /// Makes sure that `n` bytes can be queued now. `false` if there is no room or no memory for
+    /// them.
+    pub fn reserve(&mut self, memory: &mut Memory, n: usize) -> bool {
+        if n > self.send_room() {
+            return false;
+        }
+        let there = self.tx.reserve(memory, self.tx.len() + n);
+        self.starved |= !there;
+        there
+    }
+
+    /// Whether something could not be queued for want of memory since the last call. Nothing but
+    /// time tells when there is some again.
+    pub fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
     }
 
     /// Bytes not yet acknowledged by the other side.
@@ -365,20 +418,23 @@ impl TcpConn {
         self.tx.len()
     }
 
-    /// Lends the longest contiguous free run of the send ring; `f` returns how many bytes it has
-    /// written.
+    /// Lends the longest contiguous run of what was made sure of by [`TcpConn::reserve`]; `f`
+    /// returns how many bytes it has written.
     pub fn send<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         if !self.may_send() {
             return R::default();
         }
-        let (written, result) = f(self.tx.free_run());
-        self.tx.extend(written);
+        let room = self.send_room();
+        let run = self.tx.free_run();
+        let most = run.len().min(room);
+        let (written, result) = f(&mut run[..most]);
+        self.tx.extend(written.min(most));
         result
     }
 
-    /// Queues as much of `data` as there is room for; returns how much.
+    /// Queues as much of `data` as was made sure of by [`TcpConn::reserve`]; returns how much.
     pub fn send_slice(&mut self, data: &[u8]) -> usize {
-        if self.may_send() { self.tx.push(data) } else { 0 }
+        self.tx.push(&data[..data.len().min(self.send_room())])
     }
 
     /// Ends this side's direction with a FIN behind the queued bytes.
@@ -409,6 +465,22 @@ impl TcpConn {
         (self.poke, self.unreported) = (false, 0);
     }
 
+    /// Before it is opened.
+    pub(super) fn take_control(&mut self, memory: &mut Memory) {
+        self.control = memory.take_control(self.congestion);
+    }
+
+    /// Gives back memory that holds nothing, and takes what the next segments are noted in.
+    pub(super) fn settle(&mut self, memory: &mut Memory) {
+        self.rx.settle(memory);
+        self.tx.settle(memory);
+        self.assembler.settle(memory);
+        let end = self.fin.map_or(self.base() + self.tx.len() as u32, |fin| fin + 1);
+        let sends = self.nxt.lt(end) && self.state != State::Closed;
+        self.sent.settle(memory, sends);
+        self.squeezed = memory.is_tight();
+    }
+
     /// A segment that begins with this number is not acknowledged.
     pub fn is_on_its_way(&self, seq: u32) -> bool {
         self.una.le(Seq(seq)) && Seq(seq).lt(self.nxt)
@@ -422,42 +494,5 @@ impl TcpConn {
     /// Sequence number of the first byte in the send ring.
     pub(super) fn base(&self) -> Seq {
         self.una.max(self.iss + 1)
-    }
-}
-
-/// Connections at rest, so that opening one allocates nothing in steady state.
-#[derive(Debug)]
-pub struct ConnPool {
-    recv_bytes: usize,
-    send_bytes: usize,
-    congestion: Congestion,
-    free: Vec<TcpConn>,
-    keep: usize,
-}
-
-impl ConnPool {
-    /// A pool of connections with rings for `recv_bytes` and `send_bytes` (see [`ring_size`]),
-    /// which keeps at most `keep` at rest.
-    pub fn new(recv_bytes: usize, send_bytes: usize, congestion: Congestion, keep: usize) -> Self {
-        Self { recv_bytes, send_bytes, congestion, free: Vec::new(), keep }
-    }
-
-    /// Bytes that a connection can receive before any is taken.
-    pub fn receive_window(&self) -> usize {
-        ring_size(self.recv_bytes)
-    }
-
-    pub fn take(&mut self) -> TcpConn {
-        let new = || TcpConn::new(self.recv_bytes, self.send_bytes, self.congestion);
-        self.free.pop().unwrap_or_else(new)
-    }
-
-    /// Takes a connection back, whatever its state.
-    pub fn put(&mut self, mut conn: TcpConn) {
-        if self.free.len() < self.keep {
-            conn.end();
-            conn.sent.shrink();
-            self.free.push(conn);
-        }
     }
 }

@@ -15,11 +15,12 @@ use std::net::SocketAddr;
 use siphasher::sip::SipHasher24;
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
-use super::conn::{State, TcpConn};
+use super::conn::{State, TcpConn, TcpSettings};
 use super::engine::{Profile, ProfileId, TcpEngine};
 use super::input::{default_mss, parse, shift_for};
 use super::isn::hash_ends;
 use super::output::segment_overhead;
+use super::ring_size;
 use crate::limits::SYN_COOKIE_LIFETIME;
 use crate::time::Instant;
 
@@ -184,14 +185,14 @@ fn mss_of(class: u32, local: SocketAddr) -> u16 {
 
 impl TcpEngine {
     /// The answer to the SYN in `tcp`, a TCP header and what is behind it, that needs no connection
-    /// yet. `window` is the receive window that one would have, bytes; `fresh` gives a random secret.
-    /// `None` if there is no SYN.
+    /// yet. `settings` are what one would have; `fresh` gives a random secret. `None` if there is no
+    /// SYN.
     pub fn syn_cookie(
         &mut self,
         now: Instant,
         (local, remote): (SocketAddr, SocketAddr),
         profile: ProfileId,
-        window: usize,
+        settings: TcpSettings,
         tcp: &[u8],
         fresh: impl FnOnce() -> [u8; 16],
     ) -> Option<TcpRepr<'static>> {
@@ -210,12 +211,13 @@ impl TcpEngine {
             TcpTimestampRepr::new(ours, theirs.tsval)
         };
         let largest = self.mtu(profile).saturating_sub(segment_overhead(local));
+        let window = ring_size(settings.receive);
         Some(TcpRepr {
             src_port: local.port(),
             dst_port: remote.port(),
             seq_number: TcpSeqNumber(iss as i32),
             ack_number: Some(TcpSeqNumber(irs.wrapping_add(1) as i32)),
-            // Of a SYN it is not scaled.
+            // Of a SYN it is not scaled, and so no more than is shown of any window at first.
             window_len: window.min(usize::from(u16::MAX)) as u16,
             window_scale: options.and_then(|o| o.shift).map(|_| shift_for(window)),
             max_seg_size: Some(largest.min(usize::from(u16::MAX)) as u16),
@@ -279,7 +281,7 @@ impl TcpConn {
         self.iss = self.una - 1;
         self.synchronize(now, &cookie.syn(), profile);
         // What the SYN|ACK has said.
-        self.edge = self.rcv_nxt + self.rx.room().min(usize::from(u16::MAX)) as u32;
+        self.edge = self.rcv_nxt + self.window_room().min(u32::from(u16::MAX));
         self.state = State::Established;
     }
 }

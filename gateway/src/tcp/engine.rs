@@ -7,6 +7,8 @@ use super::black_hole::BlackHole;
 use super::conn::{State, TcpConn};
 use super::cookie::Secrets;
 use super::isn::IsnSecret;
+use super::memory::Memory;
+use crate::net::FlowKey;
 use crate::time::Instant;
 
 /// What segments of a connection look like.
@@ -43,11 +45,32 @@ pub struct TcpEngine {
     pub(super) isn: IsnSecret,
     pub(super) cookies: Secrets,
     pub(super) black_holes: u64,
+    memory: Memory,
 }
 
 impl TcpEngine {
-    pub fn new(isn: IsnSecret) -> Self {
-        Self { profiles: Vec::new(), isn, cookies: Secrets::default(), black_holes: 0 }
+    /// An engine whose connections hold at most `buffers` bytes, all together. Connections
+    /// between gateways may stand still for ever with less than [`crate::limits::TCP_LEAST_MEMORY`].
+    pub fn new(isn: IsnSecret, buffers: usize) -> Self {
+        Self {
+            profiles: Vec::new(),
+            isn,
+            cookies: Secrets::default(),
+            black_holes: 0,
+            memory: Memory::new(buffers),
+        }
+    }
+
+    /// Memory for what connections send.
+    pub fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    /// Takes back the memory of a connection, whatever its state.
+    pub fn release(&mut self, mut conn: TcpConn) {
+        conn.end();
+        conn.settle(&mut self.memory);
+        self.memory.put_control(conn.control);
     }
 
     /// The profile with these properties, made on first use.
@@ -115,14 +138,14 @@ impl TcpEngine {
     }
 
     pub(super) fn prepare(
-        &self,
+        &mut self,
         conn: &mut TcpConn,
         local: SocketAddr,
         remote: SocketAddr,
         profile: ProfileId,
     ) {
-        conn.prepare();
-        (conn.local, conn.remote, conn.profile) = (local, remote, profile);
+        (conn.key, conn.profile) = (FlowKey::new(local, remote), profile);
+        conn.take_control(&mut self.memory);
         conn.clock_offset = self.isn.clock_offset(local, remote);
     }
 
@@ -151,7 +174,7 @@ impl TcpEngine {
         congested: bool,
     ) -> TcpEvent {
         let profile = self.of(conn.profile);
-        conn.segment(now, tcp, congested, profile)
+        conn.segment(now, tcp, congested, profile, &mut self.memory)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are
@@ -167,6 +190,7 @@ impl TcpEngine {
             self.look_for_black_hole(conn, now, sink);
         }
         let profile = self.of(conn.profile);
+        conn.settle(&mut self.memory);
         conn.update_window(profile);
         conn.send_segments(now, profile, budget, sink)
     }

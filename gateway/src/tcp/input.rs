@@ -12,6 +12,7 @@ use super::congestion::{Acked, Lost};
 use super::conn::{Ack, Doubt, Probe, Reduction, Repair, State, TcpConn, Timestamps};
 use super::ecn::{Ecn, Marks};
 use super::engine::{Profile, TcpEvent};
+use super::memory::Memory;
 use super::scoreboard::Delivered;
 use super::seq::Seq;
 use super::{ACK_DELAY, CHALLENGE_INTERVAL};
@@ -70,7 +71,7 @@ impl TcpConn {
         (self.iss, self.una, self.nxt) = (Seq(iss), Seq(iss), Seq(iss));
         (self.round_end, self.duplicate_round, self.ecn.until) = (Seq(iss), Seq(iss), Seq(iss));
         (self.heard, self.progress, self.alive_at) = (now, now, now);
-        self.recv_shift = shift_for(self.rx.capacity());
+        self.recv_shift = shift_for(self.rx.limit());
     }
 
     /// Takes the other side's SYN.
@@ -79,7 +80,7 @@ impl TcpConn {
         self.rcv_nxt = self.irs + 1;
         self.edge = self.rcv_nxt;
         self.last_ack = self.rcv_nxt;
-        let default = default_mss(self.remote);
+        let default = default_mss(self.key.remote_addr());
         self.remote_mss = syn.max_seg_size.map_or(default, u32::from).max(LEAST_MSS);
         match syn.window_scale {
             Some(shift) => self.send_shift = shift.min(MAX_SHIFT),
@@ -88,6 +89,7 @@ impl TcpConn {
         self.sack = syn.sack_permitted;
         self.timestamps =
             syn.timestamp.map(|timestamp| Timestamps { recent: timestamp.tsval, recent_at: now });
+        self.begin_tuning(now);
         self.window = u32::from(syn.window_len);
         self.max_window = self.window;
         (self.window_seq, self.window_ack) = (self.irs, self.una);
@@ -103,13 +105,14 @@ impl TcpConn {
         tcp: &[u8],
         congested: bool,
         profile: Profile,
+        memory: &mut Memory,
     ) -> TcpEvent {
         let Some((segment, mut marks)) = parse(tcp) else { return TcpEvent::None };
         marks.congested = congested;
         match self.state {
             State::Closed => TcpEvent::None,
             State::SynSent => self.answer_to_syn(now, &segment, marks, profile),
-            _ => self.in_order(now, &segment, marks, profile),
+            _ => self.in_order(now, &segment, marks, profile, memory),
         }
     }
 
@@ -162,6 +165,7 @@ impl TcpConn {
         segment: &TcpRepr<'_>,
         marks: Marks,
         profile: Profile,
+        memory: &mut Memory,
     ) -> TcpEvent {
         let reset = segment.control == TcpControl::Rst;
         let (mut seq, mut payload) = (seq_of(segment), segment.payload);
@@ -204,7 +208,7 @@ impl TcpConn {
             }
             return TcpEvent::None;
         }
-        if seq.gt(right) || (seq + self.rx.capacity() as u32).lt(self.rcv_nxt) {
+        if seq.gt(right) || (seq + self.rx.limit() as u32).lt(self.rcv_nxt) {
             self.challenge(now);
             return TcpEvent::None;
         }
@@ -265,7 +269,11 @@ impl TcpConn {
             self.remote_fin.get_or_insert(end);
         }
         let fin = fin && self.remote_fin == Some(end);
-        self.take(now, seq, payload, fin, profile);
+        if !payload.is_empty() {
+            let echo = self.echo(segment);
+            self.tune_window(now, echo);
+        }
+        self.take(now, (seq, payload, fin), profile, memory);
         if self.remote_fin == Some(self.rcv_nxt) {
             self.rcv_nxt += 1;
             self.edge = self.edge.max(self.rcv_nxt);
@@ -364,12 +372,19 @@ impl TcpConn {
 
     // --- data -----------------------------------------------------------------------------------
 
-    fn take(&mut self, now: Instant, seq: Seq, payload: &[u8], fin: bool, profile: Profile) {
+    fn take(
+        &mut self,
+        now: Instant,
+        (seq, payload, fin): (Seq, &[u8], bool),
+        profile: Profile,
+        memory: &mut Memory,
+    ) {
         if payload.is_empty() && !(fin && seq.gt(self.rcv_nxt)) {
             return;
         }
         let offset = seq.since(self.rcv_nxt) as usize;
-        let n = self.rx.write_at(self.rx.len() + offset, payload);
+        let at = self.rx.len() + offset;
+        let n = payload.len().min(self.rx.limit().saturating_sub(at));
         if n < payload.len() {
             // Beyond the window.
             self.ack = Ack::Now;
@@ -378,9 +393,15 @@ impl TcpConn {
         if n == 0 && !(whole && fin) {
             return;
         }
+        if n > 0 && !self.rx.reserve(memory, at + n) {
+            // As if the network had lost it.
+            return memory.segment_dropped();
+        }
+        self.rx.write_at(at, &payload[..n]);
         let end = seq + n as u32;
         if offset > 0 {
             self.ack = Ack::Now;
+            self.assembler.prepare(memory);
             // A gap too many: it comes again. The FIN has a number, too.
             self.assembler.insert((seq, end + u32::from(fin && whole)));
             self.unreported = self.unreported.saturating_add(1);
@@ -413,7 +434,6 @@ impl TcpConn {
             (self.una, self.iss) = (ack, ack - 1);
             self.sent.acknowledge(ack, now, &mut delivered);
             self.tx.consume(self.base().since(base) as usize);
-            self.tx.rewind();
             (self.rto_from, self.probe_from, self.progress) = (now, now, now);
         }
         let duplicate = self.sack && self.selective(now, (before, ack), segment, &mut delivered);

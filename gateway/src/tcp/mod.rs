@@ -1,7 +1,8 @@
 //! TCP (RFC 9293), sans I/O: segments and time go in, segments and deadlines come out.
 //!
-//! One [`TcpEngine`] per worker holds what all connections share. A [`TcpConn`] is one connection:
-//! its sequence state and its two rings. A segment costs the same however many connections are
+//! One [`TcpEngine`] per worker holds what all connections share, their memory included. A
+//! [`TcpConn`] is one connection: its sequence state, and rings that borrow memory while bytes stand
+//! in them. A segment costs the same however many connections are
 //! open, because the engine is only ever shown the one connection that the flow table found.
 //!
 //! | what | where | of |
@@ -15,6 +16,8 @@
 //! | marks instead of losses | `ecn` | RFC 3168 |
 //! | gaps, and what is said of them | `assembler` | RFC 2018, 2883 |
 //! | initial sequence numbers | `isn` | RFC 6528 |
+//! | buffers of all connections | `memory`, `ring` | |
+//! | how large a receive window is shown | `tuning` | |
 //! | handshakes without memory | `cookie` | RFC 4987 |
 //! | paths that swallow long packets | `black_hole` | RFC 4821, 8899 |
 //!
@@ -32,16 +35,19 @@ mod ecn;
 mod engine;
 mod input;
 mod isn;
+mod memory;
 mod output;
 mod ring;
 mod rtt;
 mod scoreboard;
 mod seq;
+mod tuning;
 
-pub use conn::{ConnPool, TcpConn, TcpState};
+pub use conn::{BufferSide, TcpConn, TcpSettings, TcpState};
 pub use cookie::Cookie;
 pub use engine::{Profile, ProfileId, TcpEngine, TcpEvent};
 pub use isn::IsnSecret;
+pub use memory::Memory;
 
 /// Where the engine writes segments. One segment is one IP packet without link header.
 pub trait SegmentSink {
@@ -58,7 +64,7 @@ const ACK_DELAY: std::time::Duration = std::time::Duration::from_millis(10);
 /// Between two answers to segments that may be forged (RFC 5961, section 7).
 const CHALLENGE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Ring size for at least `bytes` of window.
+/// Bytes that a ring holds for at least `bytes` of window.
 pub const fn ring_size(bytes: usize) -> usize {
     let bytes = if bytes < MIN_RING { MIN_RING } else { bytes };
     if bytes > MAX_RING { MAX_RING } else { bytes }
@@ -68,6 +74,8 @@ pub const fn ring_size(bytes: usize) -> usize {
 const MIN_RING: usize = 32 * 1024;
 /// RFC 7323, section 2.3 bounds the window below 1 GiB.
 const MAX_RING: usize = 512 * 1024 * 1024;
+/// What a connection may hold in each direction while the worker's memory is tight.
+const SQUEEZED: usize = MIN_RING;
 
 const _: () = assert!(ring_size(MIN_RING) > crate::limits::TLS_MAX_RECORD);
 

@@ -52,19 +52,19 @@ impl Next {
     }
 }
 
-fn ip_header(local: SocketAddr) -> usize {
-    if local.is_ipv4() { 20 } else { 40 }
+fn ip_header(v4: bool) -> usize {
+    if v4 { 20 } else { 40 }
 }
 
 /// Bytes of an IP packet around the payload of a segment without options.
 pub(super) fn segment_overhead(local: SocketAddr) -> usize {
-    ip_header(local) + TCP_HEADER
+    ip_header(local.is_ipv4()) + TCP_HEADER
 }
 
 impl TcpConn {
     /// Payload of a full segment, bytes. Selective acknowledgements take more off it.
     pub(super) fn mss(&self, profile: Profile) -> u32 {
-        let path = profile.mtu.saturating_sub(ip_header(self.local) + TCP_HEADER) as u32;
+        let path = profile.mtu.saturating_sub(ip_header(self.key.is_v4()) + TCP_HEADER) as u32;
         let options = if self.timestamps.is_some() { TIMESTAMP_OPTION as u32 } else { 0 };
         path.min(self.remote_mss).saturating_sub(options).max(1)
     }
@@ -365,7 +365,7 @@ impl TcpConn {
     }
 
     /// Bytes that were not sent yet.
-    fn unsent(&self) -> u32 {
+    pub(super) fn unsent(&self) -> u32 {
         (self.tx.len() as u32).saturating_sub(self.nxt.since(self.base()))
     }
 
@@ -475,13 +475,13 @@ impl TcpConn {
 
     // --- receive window -------------------------------------------------------------------------
 
-    /// The right edge that the next segment can show. It moves by a segment at least, or the other
-    /// side would send small ones (RFC 9293, section 3.8.6.2.2).
+    /// The right edge that the next segment can show. It never goes back, and moves by a segment at
+    /// least, or the other side would send small ones (RFC 9293, section 3.8.6.2.2).
     fn wanted_edge(&self, profile: Profile) -> Seq {
-        let room = (self.rx.room() >> self.recv_shift).min(usize::from(u16::MAX));
-        let edge = self.rcv_nxt + ((room as u32) << self.recv_shift);
+        let room = (self.window_room() >> self.recv_shift).min(u32::from(u16::MAX));
+        let edge = self.rcv_nxt + (room << self.recv_shift);
         let known = self.edge.max(self.rcv_nxt);
-        if edge.since(known) < self.mss(profile).min(self.rx.capacity() as u32 / 2) {
+        if edge.lt(known + self.mss(profile).min(self.rx.limit() as u32 / 2)) {
             return known;
         }
         edge
@@ -544,7 +544,7 @@ impl TcpConn {
         let most = u32::from(u16::MAX);
         // Of a SYN the window is not scaled.
         let (window, edge) = if syn {
-            let window = self.rx.room().min(most as usize) as u32;
+            let window = self.window_room().min(most);
             (window, self.rcv_nxt + window)
         } else {
             let edge = self.wanted_edge(profile);
@@ -559,15 +559,15 @@ impl TcpConn {
             self.ack = Ack::No;
             (self.last_ack, self.unreported) = (self.rcv_nxt, 0);
         }
-        let header = ip_header(self.local);
+        let header = ip_header(self.key.is_v4());
         let tsval = self.clock(now);
         let recent = self.timestamps.map_or(0, |timestamps| timestamps.recent);
         let stamped = offered || self.timestamps.is_some();
         let scaled = offered || self.recv_shift > 0 || self.send_shift > 0;
         let largest = profile.mtu.saturating_sub(header + TCP_HEADER).min(usize::from(u16::MAX));
         let repr = TcpRepr {
-            src_port: self.local.port(),
-            dst_port: self.remote.port(),
+            src_port: self.key.local_port,
+            dst_port: self.key.remote_port,
             control: next.control,
             seq_number: TcpSeqNumber(next.seq.0 as i32),
             ack_number: acknowledges.then_some(TcpSeqNumber(self.rcv_nxt.0 as i32)),
@@ -583,11 +583,12 @@ impl TcpConn {
         let marks = self.marks(syn, offered, next);
         let ecn = if marks.congested { ECT_0 } else { 0 };
         let tcp_header = repr.header_len();
-        let (local, remote, tx) = (self.local, self.remote, &self.tx);
+        let (local, remote) = (self.key.local.into(), self.key.remote.into());
+        let tx = &self.tx;
         sink.segment(header + tcp_header + next.len, |bytes| {
             let (ip, tcp) = bytes.split_at_mut(header);
             tx.read_at(next.offset, &mut tcp[tcp_header..]);
-            let ends = write_ip(ip, (local.ip(), remote.ip()), tcp.len(), ecn, profile);
+            let ends = write_ip(ip, (local, remote), tcp.len(), ecn, profile);
             let none = ChecksumCapabilities::ignored();
             let mut packet = TcpPacket::new_unchecked(tcp);
             repr.emit(&mut packet, &ends.0, &ends.1, &none);

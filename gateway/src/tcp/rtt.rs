@@ -15,57 +15,49 @@ const MIN_WINDOW: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rtt {
-    smooth: Option<Duration>,
-    variation: Duration,
-    min: Duration,
+    /// Nanoseconds; 0 before the first measurement.
+    smooth: u64,
+    variation: u64,
+    min: u64,
     min_at: Instant,
     /// Doublings since the last acknowledgement of something new.
-    backoff: u32,
+    backoff: u8,
 }
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self {
-            smooth: None,
-            variation: Duration::ZERO,
-            min: Duration::MAX,
-            min_at: Instant::ZERO,
-            backoff: 0,
-        }
+        Self { smooth: 0, variation: 0, min: u64::MAX, min_at: Instant::ZERO, backoff: 0 }
     }
 }
 
 impl Rtt {
     pub fn sample(&mut self, now: Instant, rtt: Duration) {
+        let rtt = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX / 8).clamp(1, u64::MAX / 8);
         if rtt <= self.min || now.since(self.min_at) > MIN_WINDOW {
             (self.min, self.min_at) = (rtt, now);
         }
-        match self.smooth {
-            None => {
-                self.smooth = Some(rtt);
-                self.variation = rtt / 2;
-            }
-            Some(smooth) => {
-                self.variation = (self.variation * 3 + smooth.abs_diff(rtt)) / 4;
-                self.smooth = Some((smooth * 7 + rtt) / 8);
-            }
+        if self.smooth == 0 {
+            (self.smooth, self.variation) = (rtt, rtt / 2);
+        } else {
+            self.variation = (self.variation * 3 + self.smooth.abs_diff(rtt)) / 4;
+            self.smooth = (self.smooth * 7 + rtt) / 8;
         }
     }
 
     pub fn smooth(&self) -> Option<Duration> {
-        self.smooth
+        (self.smooth > 0).then(|| Duration::from_nanos(self.smooth))
     }
 
     pub fn min(&self) -> Option<Duration> {
-        self.smooth.map(|_| self.min)
+        (self.smooth > 0).then(|| Duration::from_nanos(self.min))
     }
 
     pub fn rto(&self) -> Duration {
-        let base = match self.smooth {
+        let base = match self.smooth() {
             None => RTO_INITIAL,
-            Some(smooth) => smooth + (4 * self.variation).max(RTO_MIN),
+            Some(smooth) => smooth + Duration::from_nanos(4 * self.variation).max(RTO_MIN),
         };
-        (base * 2u32.saturating_pow(self.backoff)).min(RTO_MAX)
+        base.min(RTO_MAX).saturating_mul(1 << self.backoff).min(RTO_MAX)
     }
 
     pub fn back_off(&mut self) {
@@ -75,7 +67,7 @@ impl Rtt {
 
     /// Time-outs since something new was measured.
     pub fn backed_off(&self) -> u32 {
-        self.backoff
+        u32::from(self.backoff)
     }
 
     pub fn progress(&mut self) {

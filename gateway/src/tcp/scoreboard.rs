@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::assembler::Block;
 use super::congestion::{Lost, Sample};
+use super::memory::Memory;
 use super::seq::Seq;
-use crate::limits::{TCP_KEPT_SEGMENTS, TCP_MAX_SEGMENTS};
+use crate::limits::TCP_MAX_SEGMENTS;
 use crate::time::Instant;
 
 /// Selectively acknowledged segments after which reordering is no excuse any more, as long as none
@@ -115,10 +116,14 @@ pub(super) struct Scoreboard {
 }
 
 impl Scoreboard {
-    /// For so many segments, or what is kept.
-    pub fn with_room(segments: usize) -> Self {
-        let sent = VecDeque::with_capacity(segments.min(TCP_KEPT_SEGMENTS));
-        Self { sent, ..Self::default() }
+    /// Gives its memory back while there is nothing to note, and takes some if segments are due.
+    pub fn settle(&mut self, memory: &mut Memory, due: bool) {
+        let has = self.sent.capacity() > 0;
+        if due && !has {
+            self.sent = memory.take_board();
+        } else if has && !due && self.sent.is_empty() {
+            memory.put_board(std::mem::take(&mut self.sent));
+        }
     }
 
     pub fn clear(&mut self) {
@@ -129,6 +134,11 @@ impl Scoreboard {
 
     pub fn is_empty(&self) -> bool {
         self.sent.is_empty()
+    }
+
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.sent.capacity() * size_of::<Sent>()
     }
 
     #[cfg(test)]
@@ -404,11 +414,6 @@ impl Scoreboard {
         first.lost = true;
         self.lost_bytes += first.len();
         first.len()
-    }
-
-    /// Gives back memory that only a long line needed.
-    pub fn shrink(&mut self) {
-        self.sent.shrink_to(TCP_KEPT_SEGMENTS);
     }
 
     /// Segments of more bytes than that.

@@ -85,6 +85,11 @@ counters! {
     busy_nanos,
     /// Connections of all kinds that are open now.
     connections,
+    /// Bytes of buffers that hold something now, and that are kept for connections to come.
+    buffer_bytes,
+    buffer_bytes_kept,
+    /// How often a buffer was wanted and there was no memory for it.
+    buffers_refused,
 }
 
 const SLOTS: usize = FIELDS + DropReason::COUNT + CloseReason::COUNT;

@@ -63,6 +63,10 @@ reasons! {
         HalfOpenLimit => "half_open_limit",
         SourceLimit => "source_limit",
         FlowLimit => "flow_limit",
+        /// A SYN while the buffers of open connections take most of what there is.
+        BufferLimit => "buffer_limit",
+        /// No memory for what a segment of an open connection carries.
+        NoBuffer => "no_buffer",
         RateLimited => "rate_limited",
         NoRoute => "no_route",
         NeighbourUnresolved => "neighbour_unresolved",

@@ -16,7 +16,7 @@ use crate::limits::{
     TLS_MAX_PLAINTEXT, TLS_MAX_RECORD, TLS_RECORD_HEADER, TLS_RECORD_TRAILER, TUNNEL_HEADER,
     TUNNEL_MAX_DATA,
 };
-use crate::tcp::TcpConn;
+use crate::tcp::{Memory, TcpConn};
 use crate::telemetry::CloseReason;
 use crate::time::Instant;
 use crate::tls::{Opened, RecordLayer, TlsError};
@@ -69,9 +69,9 @@ impl Default for Scratch {
 
 /// Who takes what comes out of a tunnel.
 pub trait Upcalls {
-    /// Payload bytes that can be taken now. A record is opened only if all of it fits: opening
-    /// is destructive.
-    fn room(&self) -> usize;
+    /// Whether `n` payload bytes can be taken now. A record is opened only if all of it fits:
+    /// opening is destructive.
+    fn takes(&mut self, n: usize) -> bool;
 
     /// One legal frame. Returning [`Next::Pause`] leaves the records behind it unread.
     fn frame(&mut self, incoming: Incoming<'_>) -> Next;
@@ -88,7 +88,7 @@ pub enum Next {
 pub enum Stopped {
     /// No whole record is there.
     Drained,
-    /// [`Upcalls::room`] is too small for the next record.
+    /// [`Upcalls::takes`] says no to the next record.
     NoRoom,
     /// The byte budget is used up.
     Budget,
@@ -102,7 +102,7 @@ pub enum Stopped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenSent {
     Sent,
-    /// The send ring is too full: take another tunnel.
+    /// The send ring is too full, or there is no memory: take another tunnel.
     NoRoom,
     /// Names and attributes do not fit into one record, on this tunnel or any other.
     TooLong,
@@ -157,12 +157,13 @@ impl Tunnel {
     pub fn send_open<'s>(
         &mut self,
         tcp: &mut TcpConn,
+        memory: &mut Memory,
         scratch: &mut Scratch,
         namespace: &str,
         name: &str,
         attributes: impl ExactSizeIterator<Item = (&'s str, &'s str)>,
     ) -> Result<OpenSent, TunnelError> {
-        if !self.flush(tcp, scratch)? || tcp.send_room() < TLS_MAX_RECORD {
+        if !self.flush(tcp, memory, scratch)? || !tcp.reserve(memory, TLS_MAX_RECORD) {
             return Ok(OpenSent::NoRoom);
         }
         let plain = &mut scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TLS_MAX_PLAINTEXT];
@@ -183,10 +184,11 @@ impl Tunnel {
     pub fn send_early(
         &mut self,
         tcp: &mut TcpConn,
+        memory: &mut Memory,
         scratch: &mut Scratch,
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<usize, TunnelError> {
-        if tcp.send_room() < TLS_MAX_RECORD || !self.session.may_send() {
+        if !self.session.may_send() || !tcp.reserve(memory, TLS_MAX_RECORD) {
             return Ok(0);
         }
         let payload = &mut scratch.0[TLS_RECORD_HEADER + TUNNEL_HEADER..][..TUNNEL_MAX_DATA];
@@ -242,9 +244,14 @@ impl Tunnel {
     ///
     /// # Errors
     /// The record layer cannot seal.
-    pub fn flush(&mut self, tcp: &mut TcpConn, scratch: &mut Scratch) -> Result<bool, TunnelError> {
+    pub fn flush(
+        &mut self,
+        tcp: &mut TcpConn,
+        memory: &mut Memory,
+        scratch: &mut Scratch,
+    ) -> Result<bool, TunnelError> {
         if self.records.pending() {
-            if tcp.send_room() < CONTROL_ROOM {
+            if !tcp.reserve(memory, CONTROL_ROOM) {
                 return Ok(false);
             }
             let n = self.records.write_pending(&mut scratch.0[..])?;
@@ -254,7 +261,7 @@ impl Tunnel {
             return Ok(true);
         }
         let policy = self.outbox.refused.as_ref().map_or(0, |(_, p)| p.len());
-        if tcp.send_room() < CONTROL_ROOM.max(RECORD_OVERHEAD + 64 + policy) {
+        if !tcp.reserve(memory, CONTROL_ROOM.max(RECORD_OVERHEAD + 64 + policy)) {
             return Ok(false);
         }
         let len = self.outbox.write(&mut scratch.0[TLS_RECORD_HEADER..]);
@@ -263,7 +270,7 @@ impl Tunnel {
     }
 
     /// Seals `len` plaintext bytes that stand behind the header room of `scratch`. The caller has
-    /// checked that the send ring takes the record.
+    /// reserved room for the record.
     fn seal_scratch(
         &mut self,
         tcp: &mut TcpConn,
@@ -284,13 +291,14 @@ impl Tunnel {
         &mut self,
         tcp: &mut TcpConn,
         service: &mut TcpConn,
+        memory: &mut Memory,
         scratch: &mut Scratch,
         budget: usize,
     ) -> Result<usize, TunnelError> {
         let mut moved = 0;
         while moved < budget {
             let available = service.recv_len();
-            if available == 0 || !self.flush(tcp, scratch)? {
+            if available == 0 || !self.flush(tcp, memory, scratch)? {
                 break;
             }
             let wanted = available.min(TUNNEL_MAX_DATA);
@@ -298,9 +306,13 @@ impl Tunnel {
             if room < DATA_OVERHEAD + wanted.min(MIN_BULK_RECORD) {
                 break;
             }
+            let most = wanted.min(room - DATA_OVERHEAD);
+            if !tcp.reserve(memory, DATA_OVERHEAD + most) {
+                break;
+            }
             let records = &mut self.records;
             let n = service.recv(|src| {
-                let most = src.len().min(TUNNEL_MAX_DATA).min(room - DATA_OVERHEAD);
+                let most = most.min(src.len());
                 let in_place = tcp.send(|dst| {
                     let fits = dst.len().saturating_sub(DATA_OVERHEAD);
                     if fits < most.min(MIN_BULK_RECORD) {
@@ -359,7 +371,7 @@ impl Tunnel {
             if tcp.recv_len() < len {
                 return Ok((Stopped::Drained, opened));
             }
-            if up.room() < len.saturating_sub(DATA_OVERHEAD) {
+            if !up.takes(len.saturating_sub(DATA_OVERHEAD)) {
                 return Ok((Stopped::NoRoom, opened));
             }
             let (records, session, outbox) =

@@ -4,11 +4,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use clgw_policy::{Failover, ImportEntry, ImportId, LbScheme, RoundRobin, Selection, Sources};
 
 use super::Worker;
-use super::conn::{Client, ClientState, Failure, Leg, Phase, TunnelLeg};
+use super::conn::{Choice, Client, ClientState, Failure, Leg, Phase, TunnelLeg};
 use super::loads::SourceLoads;
 use super::pool::Pool;
 use super::snapshot::{GatewayId, Snapshot};
@@ -60,24 +59,30 @@ pub(super) enum Opening {
 }
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
-    pub(super) fn new_client(&self, import: ImportId, address: SocketAddr) -> Client {
+    pub(super) fn new_client(&mut self, import: ImportId, address: SocketAddr) -> Client {
         let table = &self.snapshot.table;
         let (scheme, sources) =
             table.import(import).map_or((LbScheme::Static, 0), |i| (i.lb_scheme, i.sources.len()));
+        let choice = Choice::new(Selection::new(scheme, sources));
+        let choice = match self.spare_choices.pop() {
+            Some(mut spare) => {
+                *spare = choice;
+                spare
+            }
+            None => Box::new(choice),
+        };
         Client {
             import,
             client: table.client(address.ip()),
             address,
             state: ClientState::Accepting,
             snapshot: Some(Arc::clone(&self.snapshot)),
-            selection: Selection::new(scheme, sources),
+            choice: Some(choice),
             source: 0,
             permit: None,
             counted: None,
-            tried: ArrayVec::new(),
             tunnel: None,
             early: 0,
-            failure: None,
         }
     }
 
@@ -138,11 +143,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             let now = self.now;
             let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
             client.permit = None;
-            client.tried.clear();
             if let Some(slot) = client.counted.take() {
                 self.source_loads.take(slot);
             }
-            let Some(snapshot) = client.snapshot.clone() else { return };
+            let (Some(snapshot), Some(choice)) = (client.snapshot.clone(), &mut client.choice)
+            else {
+                return;
+            };
+            choice.tried.clear();
             let Some(import) = snapshot.table.import(client.import) else {
                 return self.refuse_client(id);
             };
@@ -160,7 +168,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 loads: &self.source_loads,
                 now,
             };
-            let Some(source) = client.selection.next(&mut self.round_robin[slot], random, sources)
+            let Some(source) = choice.selection.next(&mut self.round_robin[slot], random, sources)
             else {
                 return self.refuse_client(id);
             };
@@ -178,7 +186,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             });
             match decided {
                 Err(denial) => {
-                    client.failure = Some(Failure {
+                    client.fail(Failure {
                         reason: CloseReason::PolicyDenied,
                         policy: Some(denial.policy),
                         peer_policy: None,
@@ -204,7 +212,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn try_gateways(&mut self, id: FlowId) -> bool {
         let now = self.now;
         let Some(client) = self.conns.get(id).and_then(|c| c.client()) else { return true };
-        let (Some(_), Some(snapshot)) = (&client.permit, client.snapshot.clone()) else {
+        let (Some(_), Some(snapshot), Some(choice)) =
+            (&client.permit, client.snapshot.clone(), &client.choice)
+        else {
             return false;
         };
         let Some(source) =
@@ -212,7 +222,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         else {
             return false;
         };
-        let tried = client.tried.clone();
+        let tried = choice.tried.clone();
         let gateways =
             || snapshot.gateways_of(source.peer).iter().filter(|g| !tried.contains(&g.id));
         for gateway in gateways() {
@@ -243,8 +253,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                     Some(_) => CloseReason::Overload,
                     None => CloseReason::PeerUnreachable,
                 };
-                if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) {
-                    client.failure.get_or_insert_with(|| reason.into());
+                if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut())
+                    && let Some(choice) = &mut client.choice
+                {
+                    choice.failure.get_or_insert_with(|| reason.into());
                 }
                 false
             }
@@ -290,11 +302,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 | CloseReason::Draining
                 | CloseReason::Overload
         );
-        let again = gateways_fault && gateway.is_some_and(|g| client.tried.try_push(g).is_ok());
+        let Some(choice) = &mut client.choice else { return };
+        let again = gateways_fault && gateway.is_some_and(|g| choice.tried.try_push(g).is_ok());
+        choice.failure = Some(failure);
         if !again {
             client.permit = None;
         }
-        client.failure = Some(failure);
         client.tunnel = None;
         client.early = 0;
         client.state = ClientState::SourceFailed;
@@ -305,7 +318,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// is reset, as ClusterLink's data planes do.
     fn refuse_client(&mut self, id: FlowId) {
         let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
-        let failure = client.failure.take().unwrap_or_else(|| CloseReason::NoSource.into());
+        let failure = client.choice.as_mut().and_then(|choice| choice.failure.take());
+        let failure = failure.unwrap_or_else(|| CloseReason::NoSource.into());
         let event = Event::ClientRefused {
             generation: client.snapshot.as_ref().map_or(0, |s| s.generation()),
             import: client.import,
@@ -378,6 +392,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let attributes = table.source_attributes(client.client).iter().map(|(k, v)| (&**k, &**v));
         let sent = up.send_open(
             &mut t.tcp,
+            self.engine.memory(),
             &mut self.scratch,
             &source.export_namespace,
             &source.export_name,
@@ -423,7 +438,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         while client.early < EARLY_DATA && client.early < c.tcp.recv_len() {
             let before = t.tcp.send_queue();
             let (early, client_tcp) = (client.early, &mut c.tcp);
-            let sent = up.send_early(&mut t.tcp, &mut self.scratch, |buf| {
+            let memory = self.engine.memory();
+            let sent = up.send_early(&mut t.tcp, memory, &mut self.scratch, |buf| {
                 let most = buf.len().min(EARLY_DATA - early);
                 client_tcp.peek_at(early, &mut buf[..most])
             });
@@ -449,7 +465,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let Leg::Client(client) = &mut conn.leg else { return };
         client.state = ClientState::Open;
         client.snapshot = None;
-        client.failure = None;
+        self.spare_choices.extend(client.choice.take());
         self.counters.bytes_to_peer += client.early as u64;
         conn.tcp.skip(std::mem::take(&mut client.early));
     }
@@ -474,7 +490,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let import = client.snapshot.as_ref().and_then(|s| s.table.import(client.import));
         if authorized && import.is_none_or(|i| i.failover == Failover::Authorization) {
             client.tunnel = None;
-            client.failure = Some(failure);
+            client.fail(failure);
             return self.refuse_client(id);
         }
         self.source_failed(id, failure);
@@ -489,7 +505,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             ClientState::Opening if untouched => self.source_failed(id, reason.into()),
             ClientState::Opening => {
                 client.tunnel = None;
-                client.failure = Some(reason.into());
+                client.fail(reason.into());
                 self.refuse_client(id);
             }
             _ => {

@@ -11,7 +11,7 @@ use crate::flow::FlowId;
 use crate::limits::{MAX_GATEWAYS_TRIED, TUNNEL_BACKLOG};
 use crate::net::{FlowKey, NeighbourId};
 use crate::relay::Permit;
-use crate::tcp::{TcpConn, TcpEvent};
+use crate::tcp::{BufferSide, TcpConn, TcpEvent};
 use crate::telemetry::CloseReason;
 use crate::time::Instant;
 use crate::tls::Handshake;
@@ -67,6 +67,15 @@ pub(super) enum Leg {
     Tunnel(TunnelLeg),
 }
 
+impl Leg {
+    pub fn side(&self) -> BufferSide {
+        match self {
+            Self::Client(_) | Self::Service(_) => BufferSide::Service,
+            Self::Tunnel(_) => BufferSide::Peer,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Client {
     pub import: ImportId,
@@ -76,19 +85,40 @@ pub(super) struct Client {
     /// Ids above belong to this generation. Given up once the connection is forwarded. It is never
     /// the last reference: the control thread frees generations.
     pub snapshot: Option<Arc<Snapshot>>,
-    pub selection: Selection,
+    /// Until the connection is forwarded.
+    pub choice: Option<Box<Choice>>,
     pub source: usize,
     /// Of `source`.
     pub permit: Option<Permit>,
     /// The source it is counted for; see [`super::loads::SourceLoads`].
     pub counted: Option<SourceSlot>,
-    /// Gateways of `source` that did not work out.
-    pub tried: ArrayVec<GatewayId, MAX_GATEWAYS_TRIED>,
     pub tunnel: Option<FlowId>,
     /// Bytes at the front of the receive ring that went out ahead of OPENED.
     pub early: usize,
+}
+
+/// How far a client has come in looking for a source.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub selection: Selection,
+    /// Gateways of the source that did not work out.
+    pub tried: ArrayVec<GatewayId, MAX_GATEWAYS_TRIED>,
     /// Why the last source failed.
     pub failure: Option<Failure>,
+}
+
+impl Choice {
+    pub fn new(selection: Selection) -> Self {
+        Self { selection, tried: ArrayVec::new(), failure: None }
+    }
+}
+
+impl Client {
+    pub fn fail(&mut self, failure: Failure) {
+        if let Some(choice) = &mut self.choice {
+            choice.failure = Some(failure);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -246,6 +276,26 @@ impl Conn {
             (_, TcpEvent::None) => {}
             (TcpEvent::Reset | TcpEvent::TimedOut, _) => {}
             _ => self.event = event,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that each open connection costs, whatever it carries.
+    #[test]
+    fn connections_stay_small() {
+        for (what, bytes, most) in [
+            ("TcpConn", size_of::<TcpConn>(), 800),
+            ("Conn", size_of::<Conn>(), 1_024),
+            ("Leg", size_of::<Leg>(), 160),
+            ("Choice", size_of::<Choice>(), 160),
+            ("Tunnel", size_of::<Tunnel>(), 1_424),
+        ] {
+            eprintln!("{what}: {bytes} bytes");
+            assert!(bytes <= most, "{what}: {bytes} bytes");
         }
     }
 }

@@ -9,11 +9,12 @@ use super::Worker;
 use super::conn::{Conn, Leg, Pending};
 use crate::flow::{FlowId, TimerWheel};
 use crate::limits::{
-    CONNECT_TIMEOUT, NEIGHBOUR_RETRY, OUTPUT_BURST, TCP_CLOSING_TIMEOUT, TCP_USER_TIMEOUT,
+    CONNECT_TIMEOUT, NEIGHBOUR_RETRY, OUTPUT_BURST, TCP_CLOSING_TIMEOUT, TCP_MEMORY_RETRY,
+    TCP_USER_TIMEOUT,
 };
 use crate::net::{FlowKey, Resolve};
 use crate::port::FrameIo;
-use crate::tcp::{SegmentSink, TcpEvent, TcpState};
+use crate::tcp::{SegmentSink, TcpConn, TcpEvent, TcpState};
 use crate::telemetry::{CloseReason, Event};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
@@ -51,11 +52,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 return Err(CloseReason::NoSourcePort);
             };
             let local = SocketAddr::new(source, local_port);
-            let is_tunnel = matches!(leg, Leg::Tunnel(_));
-            let pool = if is_tunnel { &mut self.peer_conns } else { &mut self.service_conns };
-            let mut tcp = pool.take();
+            let mut tcp = TcpConn::new(self.config.tcp(leg.side()));
             if !self.engine.connect(&mut tcp, self.now, local, remote, profile) {
-                pool.put(tcp);
                 return Err(CloseReason::NoRoute);
             }
             let conn = Conn {
@@ -95,7 +93,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let id = match self.conns.insert(conn) {
             Ok(id) => id,
             Err(conn) => {
-                self.give_back(conn);
+                self.engine.release(conn.tcp);
                 return None;
             }
         };
@@ -104,16 +102,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return Some(id);
         }
         if let Some(conn) = self.conns.remove(id) {
-            self.give_back(conn);
+            self.engine.release(conn.tcp);
         }
         None
-    }
-
-    pub(super) fn give_back(&mut self, conn: Conn) {
-        match conn.leg {
-            Leg::Tunnel(_) => self.peer_conns.put(conn.tcp),
-            Leg::Client(_) | Leg::Service(_) => self.service_conns.put(conn.tcp),
-        }
     }
 
     pub(super) fn wake(ready: &mut VecDeque<FlowId>, id: FlowId, conn: &mut Conn) {
@@ -202,6 +193,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             } else {
                 Self::wake(&mut self.ready, id, conn);
             }
+        }
+        if conn.tcp.take_starved() {
+            Self::arm(&mut self.wheel, id, conn, self.now + TCP_MEMORY_RETRY);
         }
         if conn.over && conn.tcp.is_over() {
             return self.remove(id);
@@ -308,13 +302,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     pub(super) fn remove(&mut self, id: FlowId) {
-        let Some(conn) = self.conns.remove(id) else { return };
+        let Some(mut conn) = self.conns.remove(id) else { return };
+        self.spare_choices.extend(conn.client_mut().and_then(|client| client.choice.take()));
         self.flows.remove(&conn.key);
         self.uncount(conn.pending, conn.key.remote);
         if conn.tcp.state() == TcpState::Finished {
             self.time_wait.insert(conn.key, conn.fin_seq, self.now);
         }
-        self.give_back(conn);
+        self.engine.release(conn.tcp);
     }
 
     pub(super) fn report(&mut self, event: Event) {

@@ -7,9 +7,15 @@ use super::conn::{Leg, Phase};
 use crate::flow::FlowId;
 use crate::limits::{TIMER_TICK, TLS_HANDSHAKE_TIMEOUT, TLS_MAX_HANDSHAKE};
 use crate::port::FrameIo;
+use crate::tcp::{Memory, TcpConn};
 use crate::telemetry::{CloseReason, Event};
 use crate::tls::{ALPN_NATIVE, Established, HandshakeExecutor, Job, Outcome, Work};
 use crate::tunnel::{Role, Tunnel};
+
+/// Queues a flight of a handshake, as a whole or not at all.
+fn queue(tcp: &mut TcpConn, memory: &mut Memory, flight: &[u8]) -> bool {
+    tcp.reserve(memory, flight.len()) && tcp.send_slice(flight) == flight.len()
+}
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn tcp_up(&mut self, id: FlowId) {
@@ -85,6 +91,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     fn handshake_done(&mut self, id: FlowId, outcome: Outcome) {
+        let memory = self.engine.memory();
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
         match (outcome, &mut leg.phase) {
@@ -98,22 +105,22 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 *state = Some(handshake);
                 *in_flight = false;
                 conn.tcp.skip(std::mem::take(input));
-                if conn.tcp.send_slice(&send) < send.len() {
-                    return self.lose_tunnel(id, CloseReason::TlsHandshake, None);
+                if !queue(&mut conn.tcp, memory, &send) {
+                    return self.lose_tunnel(id, CloseReason::Overload, None);
                 }
                 Self::wake(&mut self.ready, id, conn);
             }
             (Outcome::Established { established, send }, Phase::Handshake { input, .. }) => {
                 // What came behind the handshake stays in the ring.
                 conn.tcp.skip(input.saturating_sub(established.leftover.len()));
-                if conn.tcp.send_slice(&send) < send.len() {
-                    return self.lose_tunnel(id, CloseReason::TlsHandshake, None);
+                if !queue(&mut conn.tcp, memory, &send) {
+                    return self.lose_tunnel(id, CloseReason::Overload, None);
                 }
                 self.tunnel_up(id, *established);
             }
             (Outcome::Failed { error, send }, _) => {
                 // The alert, if there is one.
-                conn.tcp.send_slice(&send);
+                queue(&mut conn.tcp, memory, &send);
                 self.counters.handshakes_failed += 1;
                 self.lose_tunnel(id, error.reason(), Some(&error.into()));
             }

@@ -10,7 +10,7 @@ use crate::flow::FlowId;
 use crate::limits::TCP_HANDSHAKE_TIMEOUT;
 use crate::net::{Ip, Resolve, TcpPacket};
 use crate::port::FrameIo;
-use crate::tcp::TcpEvent;
+use crate::tcp::{BufferSide, TcpConn, TcpEvent};
 use crate::telemetry::{CloseReason, DropReason};
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::Role;
@@ -65,6 +65,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         listener: Listener,
         pending: Pending,
     ) -> Option<FlowId> {
+        if self.engine.memory().is_tight() {
+            self.counters.drop_frame(DropReason::BufferLimit);
+            self.uncount(pending, packet.key.remote);
+            return None;
+        }
         let remote = packet.key.remote_addr();
         let neighbour = {
             let (stack, mut tx) = self.ports[p].split();
@@ -77,17 +82,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 }
             }
         };
-        let (leg, tcp) = match listener {
-            Listener::Import(import) => {
-                (Leg::Client(self.new_client(import, remote)), self.service_conns.take())
-            }
-            Listener::Tunnel => (
-                Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
-                self.peer_conns.take(),
-            ),
+        let leg = match listener {
+            Listener::Import(import) => Leg::Client(self.new_client(import, remote)),
+            Listener::Tunnel => Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
         };
         let conn = Conn {
-            tcp,
+            tcp: TcpConn::new(self.config.tcp(leg.side())),
             key: packet.key,
             port: p as u8,
             neighbour,
@@ -115,10 +115,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// no longer than itself but for the MSS option, so whoever forges the source gains nothing, and
     /// a limit would keep out those whom the cookies are for.
     fn send_cookie(&mut self, p: usize, packet: &TcpPacket<'_>, listener: Listener) {
-        let window = match listener {
-            Listener::Import(_) => self.service_conns.receive_window(),
-            Listener::Tunnel => self.peer_conns.receive_window(),
-        };
+        let settings = self.config.tcp(match listener {
+            Listener::Import(_) => BufferSide::Service,
+            Listener::Tunnel => BufferSide::Peer,
+        });
         let ends = (packet.key.local_addr(), packet.key.remote_addr());
         let profile = self.ports[p].profile;
         let rng = &mut self.rng;
@@ -127,7 +127,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             rng.fill_bytes(&mut secret);
             secret
         };
-        let answer = self.engine.syn_cookie(self.now, ends, profile, window, packet.tcp, secret);
+        let answer = self.engine.syn_cookie(self.now, ends, profile, settings, packet.tcp, secret);
         let Some(answer) = answer else {
             return self.counters.drop_frame(DropReason::TcpMalformed);
         };

@@ -30,22 +30,22 @@ use rand::{Rng, SeedableRng};
 pub use inbox::{Inboxes, Message};
 pub use snapshot::{GatewayEntry, GatewayId, ImportSlot, Listener, Snapshot, SourceSlot};
 
-use self::conn::{Conn, Leg};
+use self::conn::{Choice, Conn, Leg};
 use self::loads::SourceLoads;
 use self::pool::Pool;
 use self::ports::Port;
-use crate::config::Controllers;
+use crate::config::{BufferSizes, Controllers};
 use crate::flow::{
     EphemeralPorts, FlowHasher, FlowId, FlowTable, HalfOpen, Slab, TimeWait, TimerWheel,
 };
 use crate::limits::{
-    CONN_POOL, COUNTER_PUBLISH, MAX_FLOWS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE,
-    MAX_TLS_PENDING, MAX_TLS_PENDING_PER_SOURCE, POOL_TICK, TIMERS_AT_ONCE,
+    COUNTER_PUBLISH, MAX_FLOWS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE, MAX_TLS_PENDING,
+    MAX_TLS_PENDING_PER_SOURCE, POOL_TICK, TIMERS_AT_ONCE,
 };
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
-use crate::tcp::{ConnPool, IsnSecret, Profile, TcpEngine, TcpEvent, TcpState};
-use crate::telemetry::{CloseReason, Counters, EventQueue, Published};
+use crate::tcp::{BufferSide, IsnSecret, Profile, TcpEngine, TcpEvent, TcpSettings, TcpState};
+use crate::telemetry::{CloseReason, Counters, DropReason, EventQueue, Published};
 use crate::time::Instant;
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::Scratch;
@@ -56,9 +56,8 @@ pub struct WorkerConfig {
     /// 0 to `workers - 1`.
     pub id: u16,
     pub workers: u16,
-    /// Ring sizes of service and peer legs, bytes (see [`crate::tcp::ring_size`]).
-    pub service_buffer: usize,
-    pub peer_buffer: usize,
+    /// Bytes that a service leg, a peer leg and all connections together may hold.
+    pub buffers: BufferSizes,
     pub congestion: Controllers,
     /// Tunnels kept ready to each wanted gateway.
     pub warm_tunnels: usize,
@@ -66,6 +65,16 @@ pub struct WorkerConfig {
     pub max_idle_tunnels: usize,
     /// Seeds every random choice of this worker.
     pub seed: [u8; 32],
+}
+
+impl WorkerConfig {
+    fn tcp(&self, side: BufferSide) -> TcpSettings {
+        let (bytes, congestion) = match side {
+            BufferSide::Service => (self.buffers.service, self.congestion.service),
+            BufferSide::Peer => (self.buffers.peer, self.congestion.peer),
+        };
+        TcpSettings { receive: bytes, send: bytes, side, congestion }
+    }
 }
 
 /// What a worker shares with the control thread and with its siblings.
@@ -116,8 +125,6 @@ pub struct Worker<P: FrameIo, H> {
     ephemeral: EphemeralPorts,
     wheel: TimerWheel<FlowId>,
     engine: TcpEngine,
-    service_conns: ConnPool,
-    peer_conns: ConnPool,
     rng: StdRng,
 
     /// Connections with something to do, each at most once.
@@ -136,6 +143,9 @@ pub struct Worker<P: FrameIo, H> {
     /// By [`ImportSlot`].
     round_robin: Vec<clgw_policy::RoundRobin>,
     source_loads: SourceLoads,
+    /// Of clients that are forwarded or gone, for those to come.
+    #[expect(clippy::vec_box, reason = "clients hold the boxes")]
+    spare_choices: Vec<Box<Choice>>,
     pool_tick: Instant,
     scratch: Scratch,
     draining: bool,
@@ -164,7 +174,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let mut rng = StdRng::from_seed(config.seed);
         let mut secret = [0; 16];
         rng.fill_bytes(&mut secret);
-        let mut engine = TcpEngine::new(IsnSecret::new(secret));
+        let mut engine = TcpEngine::new(IsnSecret::new(secret), config.buffers.worker);
         let ports = ports
             .into_iter()
             .map(|p| {
@@ -182,18 +192,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let mut snapshot_cache = arc_swap::cache::Cache::new(shared.snapshot);
         let snapshot = Arc::clone(snapshot_cache.load());
         let mut worker = Self {
-            service_conns: ConnPool::new(
-                config.service_buffer,
-                config.service_buffer,
-                config.congestion.service,
-                CONN_POOL,
-            ),
-            peer_conns: ConnPool::new(
-                config.peer_buffer,
-                config.peer_buffer,
-                config.congestion.peer,
-                CONN_POOL,
-            ),
             ephemeral: EphemeralPorts { worker: config.id },
             config,
             now: Instant::ZERO,
@@ -224,6 +222,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             pools: Vec::new(),
             round_robin: Vec::new(),
             source_loads: SourceLoads::default(),
+            spare_choices: Vec::new(),
             pool_tick: Instant::ZERO,
             scratch: Scratch::default(),
             draining: false,
@@ -283,6 +282,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// Publishes the counters now, whatever the interval.
     pub fn publish(&mut self) {
         self.counters.connections = self.conns.len() as u64;
+        let memory = self.engine.memory();
+        self.counters.buffer_bytes = memory.in_use() as u64;
+        self.counters.buffer_bytes_kept = memory.kept() as u64;
+        self.counters.buffers_refused = memory.refused();
+        self.counters.add_drops(DropReason::NoBuffer, memory.take_segments_dropped());
         self.counters.pmtu_black_holes = self.engine.black_holes();
         self.published.store(&self.counters);
     }

@@ -140,7 +140,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 if let Phase::Up(up) = &mut leg.phase {
                     leg.ping = Some(now);
                     up.ping(now.as_nanos());
-                    let _ = up.flush(&mut conn.tcp, &mut self.scratch);
+                    let _ = up.flush(&mut conn.tcp, self.engine.memory(), &mut self.scratch);
                     self.touch(id);
                 }
             }
@@ -159,7 +159,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 self.retire(id);
             } else if let Some((tcp, up)) = conn.up() {
                 up.go_away();
-                let _ = up.flush(tcp, &mut self.scratch);
+                let _ = up.flush(tcp, self.engine.memory(), &mut self.scratch);
                 self.touch(id);
             }
             self.flush_touched();

@@ -77,6 +77,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             OpenDecision::Allowed { export, permit } => (export, permit),
         };
         self.counters.policy_allowed += 1;
+        if self.engine.memory().is_tight() {
+            return self.refuse_stream(tunnel, RefuseReason::Overload, Some(export), None);
+        }
         let addresses = self.snapshot.service_of(export);
         let Some(&address) = addresses.iter().find(|a| self.reaches(false, **a)) else {
             let reason = RefuseReason::ServiceUnreachable;

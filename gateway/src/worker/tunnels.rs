@@ -9,7 +9,7 @@ use crate::flow::FlowId;
 use crate::limits::{HANDSHAKE_QUEUE, OPEN_TIMEOUT, RELAY_BUDGET, TCP_CLOSING_TIMEOUT};
 use crate::port::FrameIo;
 use crate::relay::{self, Permit};
-use crate::tcp::{TcpConn, TcpEvent};
+use crate::tcp::{Memory, TcpConn, TcpEvent};
 use crate::telemetry::{CloseReason, Counters, Event};
 use crate::tls::{HandshakeExecutor, Job, Work};
 use crate::tunnel::{Incoming, Next, RefuseReason, Role, Stopped, TunnelError, Upcalls};
@@ -28,6 +28,7 @@ struct Seen {
 /// Takes a tunnel's frames: DATA goes straight to the service leg.
 struct StreamUp<'a> {
     service: Option<(&'a Permit, &'a mut TcpConn)>,
+    memory: &'a mut Memory,
     /// The service has not accepted yet.
     hold: bool,
     counters: &'a mut Counters,
@@ -37,11 +38,11 @@ struct StreamUp<'a> {
 }
 
 impl Upcalls for StreamUp<'_> {
-    fn room(&self) -> usize {
-        match &self.service {
-            _ if self.hold => 0,
-            Some((_, service)) => relay::service_room(service),
-            None => usize::MAX,
+    fn takes(&mut self, n: usize) -> bool {
+        match &mut self.service {
+            _ if self.hold => false,
+            Some((_, service)) => relay::service_takes(service, self.memory, n),
+            None => true,
         }
     }
 
@@ -183,7 +184,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             None => (self.conns.get_mut(id), None),
         };
         let Some((tcp, up)) = tunnel_conn.and_then(Conn::up) else { return Ok(None) };
-        up.flush(tcp, &mut self.scratch)?;
+        let memory = self.engine.memory();
+        up.flush(tcp, memory, &mut self.scratch)?;
         let mut more = false;
         let mut service = None;
         if let Some(conn) = &mut service_conn {
@@ -204,6 +206,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                         service_tcp,
                         up,
                         tcp,
+                        memory,
                         &mut self.scratch,
                         &mut self.counters,
                     )?;
@@ -218,6 +221,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let peer = std::mem::take(&mut up.peer);
         let mut upcalls = StreamUp {
             service,
+            memory,
             hold,
             counters: &mut self.counters,
             snapshot: &self.snapshot,
@@ -229,7 +233,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         up.peer = peer;
         let (stopped, _) = result?;
         // PONGs and key updates that the records asked for.
-        up.flush(tcp, &mut self.scratch)?;
+        up.flush(tcp, self.engine.memory(), &mut self.scratch)?;
         Ok(Some(if more && matches!(stopped, Stopped::Drained | Stopped::NoRoom) {
             Stopped::Budget
         } else {
@@ -335,7 +339,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if up.session().may_send() {
             up.reset();
             let idle = up.session().is_idle();
-            if let Err(e) = up.flush(&mut conn.tcp, &mut self.scratch) {
+            if let Err(e) = up.flush(&mut conn.tcp, self.engine.memory(), &mut self.scratch) {
                 return self.lose_tunnel(id, e.reason(), Some(&e));
             }
             if !idle {
@@ -407,7 +411,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if let Some((tcp, up)) = conn.up() {
             up.close();
             // Nothing depends on the alert being sent.
-            let _ = up.flush(tcp, &mut self.scratch);
+            let _ = up.flush(tcp, self.engine.memory(), &mut self.scratch);
         }
         self.close_tunnel(id, CloseReason::TunnelIdle);
     }
@@ -458,7 +462,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let keep_alert = match &mut leg.phase {
             Phase::Up(up) => {
                 // A fatal alert says why, if the record layer has one.
-                up.flush(&mut conn.tcp, &mut self.scratch).is_ok() && error.is_some()
+                up.flush(&mut conn.tcp, self.engine.memory(), &mut self.scratch).is_ok()
+                    && error.is_some()
             }
             Phase::Handshake { .. } => error.is_some(),
             Phase::Connecting | Phase::Closing => false,

@@ -12,7 +12,8 @@ use std::time::Instant as Clock;
 use arrayvec::ArrayVec;
 use clgw::config::Congestion;
 use clgw::tcp::{
-    ConnPool, IsnSecret, Profile, SegmentSink, TcpConn, TcpEngine, TcpEvent, TcpState,
+    BufferSide, IsnSecret, Profile, SegmentSink, TcpConn, TcpEngine, TcpEvent, TcpSettings,
+    TcpState,
 };
 use clgw::time::{Duration, Instant};
 use dpdk_bindings::{
@@ -370,7 +371,12 @@ struct Connection {
 
 impl Connection {
     fn new(engine: &mut TcpEngine, plan: Plan, now: Instant) -> Self {
-        let mut conn = ConnPool::new(plan.ring, plan.ring, plan.congestion, 0).take();
+        let mut conn = TcpConn::new(TcpSettings {
+            receive: plan.ring,
+            send: plan.ring,
+            side: BufferSide::Service,
+            congestion: plan.congestion,
+        });
         if plan.active {
             let id = engine.profile(Profile { mtu: 1_500, checksum_offload: false });
             assert!(engine.connect(&mut conn, now, plan.engine, plan.kernel, id));
@@ -467,6 +473,8 @@ impl Connection {
         if now >= self.writes_at && self.conn.may_send() && self.ours.left > 0 {
             let next = self.ours.next();
             let most = next.len().min(self.random.random_range(1..30_000));
+            let most = most.min(self.conn.send_room());
+            assert!(self.conn.reserve(engine.memory(), most), "{most} bytes");
             let n = self.conn.send_slice(&next[..most]);
             self.ours.used(n);
             self.writes_at = now + rest(&mut self.random, self.plan.lazy);
@@ -542,7 +550,7 @@ fn engine(seed: u64, most: u64, mac: &str) -> io::Result<()> {
 
     let start = Clock::now();
     let time = || Instant::from_nanos(1_000_000_000 + start.elapsed().as_nanos() as u64);
-    let mut engine = TcpEngine::new(IsnSecret::new([9; 16]));
+    let mut engine = TcpEngine::new(IsnSecret::new([9; 16]), 1 << 30);
     let plans = (0..CONNECTIONS).map(|n| Plan::of(seed, n, most));
     let mut connections: Vec<Connection> =
         plans.map(|plan| Connection::new(&mut engine, plan, time())).collect();

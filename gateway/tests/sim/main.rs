@@ -6,6 +6,7 @@ mod faults;
 mod flood;
 mod forwarding;
 mod load_balancing;
+mod memory;
 mod refusal;
 mod sites;
 mod syn_flood;

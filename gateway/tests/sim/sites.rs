@@ -99,6 +99,8 @@ pub struct Sites {
     pub lan: LinkConfig,
     pub objects_a: String,
     pub objects_b: String,
+    /// Sections that both configurations have beside their own.
+    pub more: &'static str,
     /// The tunnel and the service leg run over IPv6.
     pub v6: bool,
 }
@@ -114,6 +116,7 @@ impl Default for Sites {
             lan: LinkConfig::CLEAN,
             objects_a: OBJECTS_A.to_owned(),
             objects_b: OBJECTS_B.to_owned(),
+            more: "",
             v6: false,
         }
     }
@@ -179,7 +182,7 @@ impl Sites {
             [(CONFIG_A, &self.objects_a, &identities.a), (CONFIG_B, &self.objects_b, &identities.b)]
         {
             world.add_gateway(&GatewaySetup {
-                config: &fill(config),
+                config: &fill(&format!("{config}{}", self.more)),
                 objects: &fill(objects),
                 identity: Arc::clone(identity),
                 mtu: None,
@@ -448,7 +451,8 @@ pub fn assert_at_rest(world: &mut World) {
     let quiet = world.run_until(Duration::from_secs(30), |w| {
         w.in_flight() == 0
             && w.gateways.iter().all(|g| g.pool().available() == 16_384)
+            && w.gateways.iter().all(|g| g.counters().buffer_bytes == 0)
             && w.hosts.iter().all(|h| h.pool().available() == 16_384)
     });
-    assert!(quiet, "frames were not given back: {}", describe(world));
+    assert!(quiet, "frames or buffers were not given back: {}", describe(world));
 }

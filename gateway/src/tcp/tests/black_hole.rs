@@ -48,7 +48,7 @@ impl World {
         while !done(self) {
             let [c, s] = &mut self.sides;
             if self.busy {
-                c.conn.send(|free| (free.len(), ()));
+                c.send(|free| (free.len(), ()));
             }
             self.received += s.conn.recv(|run| (run.len(), run.len()));
             let mut next = None;

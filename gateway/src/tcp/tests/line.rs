@@ -9,22 +9,22 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// One direction.
 #[derive(Clone, Copy, Debug)]
-struct Path {
-    delay: Duration,
+pub(super) struct Path {
+    pub delay: Duration,
     /// Added to the delay, uniformly up to this.
-    jitter: Duration,
+    pub jitter: Duration,
     /// Bits per second; 0 = without bound.
-    rate: u64,
+    pub rate: u64,
     /// How long a segment may have to wait for its turn.
-    queue: Duration,
-    loss: f64,
-    duplicate: f64,
+    pub queue: Duration,
+    pub loss: f64,
+    pub duplicate: f64,
     /// Segments that come 2 ms later than their neighbours.
-    late: f64,
+    pub late: f64,
 }
 
 impl Default for Path {
@@ -45,10 +45,10 @@ impl Default for Path {
 type Flight = Reverse<(Instant, u64, (usize, usize), Vec<u8>)>;
 
 /// Connections that share a line.
-struct World {
-    pairs: Vec<[Side; 2]>,
+pub(super) struct World {
+    pub pairs: Vec<[Side; 2]>,
     line: Path,
-    now: Instant,
+    pub now: Instant,
     free_at: [Instant; 2],
     flights: BinaryHeap<Flight>,
     number: u64,
@@ -57,17 +57,21 @@ struct World {
     sent: u64,
 }
 
+pub(super) fn settings(congestion: Congestion, ring: usize) -> TcpSettings {
+    TcpSettings { receive: ring, send: ring, congestion, ..SETTINGS }
+}
+
 impl World {
-    fn new(line: Path, congestion: Congestion, ring: usize, seed: u64) -> Self {
-        Self::shared(line, &[congestion], ring, seed)
+    pub fn new(line: Path, settings: TcpSettings, seed: u64) -> Self {
+        Self::shared(line, &[settings], seed, PLENTY)
     }
 
-    fn shared(line: Path, flows: &[Congestion], ring: usize, seed: u64) -> Self {
+    /// Each side has an engine that may hold `memory` bytes.
+    pub fn shared(line: Path, flows: &[TcpSettings], seed: u64, memory: usize) -> Self {
         let now = Instant::from_millis(10);
-        let pair = |(n, congestion): (usize, &Congestion)| {
-            let (mut c, mut s) = (Side::new(1 + n as u8), Side::new(101 + n as u8));
-            c.conn = ConnPool::new(ring, ring, *congestion, 1).take();
-            s.conn = ConnPool::new(ring, ring, *congestion, 1).take();
+        let pair = |(n, settings): (usize, &TcpSettings)| {
+            let side = |secret| Side::with(secret, *settings, memory);
+            let (mut c, mut s) = (side(1 + n as u8), side(101 + n as u8));
             call(&mut c, &mut s, now);
             [c, s]
         };
@@ -106,7 +110,7 @@ impl World {
     }
 
     /// Lets all sides act, and goes on to when something happens next.
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         while self.flights.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
             let Some(Reverse((_, _, (pair, to), segment))) = self.flights.pop() else { break };
             self.pairs[pair][to].input(self.now, &segment);
@@ -125,7 +129,7 @@ impl World {
 }
 
 /// Byte `at` of what side `n` sends.
-fn byte(n: usize, at: u64) -> u8 {
+pub(super) fn byte(n: usize, at: u64) -> u8 {
     ((at / 7).wrapping_mul(0x9e37_79b9) >> 11) as u8 ^ (n as u8) ^ at as u8
 }
 
@@ -136,13 +140,14 @@ fn goodput(line: Path, congestion: Congestion, ring: usize, seconds: u64, seed: 
 
 /// The same of flows that share the line.
 fn goodputs(line: Path, flows: &[Congestion], ring: usize, seconds: u64, seed: u64) -> Vec<f64> {
-    let mut world = World::shared(line, flows, ring, seed);
+    let flows: Vec<_> = flows.iter().map(|congestion| settings(*congestion, ring)).collect();
+    let mut world = World::shared(line, &flows, seed, PLENTY);
     let end = world.now + Duration::from_secs(seconds);
     let mut received = vec![0u64; flows.len()];
     while world.now < end {
         world.step();
         for ([from, to], received) in world.pairs.iter_mut().zip(&mut received) {
-            from.conn.send(|free| (free.len(), ()));
+            from.send(|free| (free.len(), ()));
             loop {
                 let n = to.conn.recv(|run| (run.len(), run.len()));
                 if n == 0 {
@@ -155,7 +160,7 @@ fn goodputs(line: Path, flows: &[Congestion], ring: usize, seconds: u64, seed: u
     received.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / seconds as f64).collect()
 }
 
-fn long(rtt: u64, loss: f64) -> Path {
+pub(super) fn long(rtt: u64, loss: f64) -> Path {
     let delay = Duration::from_millis(rtt) / 2;
     Path { delay, rate: 400_000_000, queue: 50 * MS, loss, ..Path::default() }
 }
@@ -232,7 +237,15 @@ fn flows_share_a_line() {
 
 /// Two applications with habits, until both directions have ended.
 fn exchange_all(line: Path, congestion: Congestion, ring: usize, seed: u64, totals: [u64; 2]) {
-    let mut world = World::new(line, congestion, ring, seed);
+    let world = World::new(line, settings(congestion, ring), seed);
+    let sent = exchange_within(world, ring, seed, totals);
+    let payload = totals[0] + totals[1];
+    let bound = 20_000 + payload * 3 + payload / 20 * (line.loss * 400.0) as u64;
+    assert!(sent < bound * 4, "{sent} bytes sent for {payload}");
+}
+
+/// How many bytes were sent for it.
+pub(super) fn exchange_within(mut world: World, ring: usize, seed: u64, totals: [u64; 2]) -> u64 {
     let (mut sent, mut received) = ([0u64; 2], [0u64; 2]);
     let mut over = [false; 2];
     let end = world.now + Duration::from_secs(3_000);
@@ -245,9 +258,8 @@ fn exchange_all(line: Path, congestion: Congestion, ring: usize, seed: u64, tota
         );
         for n in 0..2 {
             let most = world.random.random_range(0..=ring);
-            let conn = &mut world.pairs[0][n].conn;
             let mut count = 0;
-            conn.recv(|run| {
+            world.pairs[0][n].conn.recv(|run| {
                 count = run.len().min(most);
                 for (i, b) in run[..count].iter().enumerate() {
                     assert_eq!(*b, byte(1 - n, received[n] + i as u64), "seed {seed}");
@@ -257,7 +269,7 @@ fn exchange_all(line: Path, congestion: Congestion, ring: usize, seed: u64, tota
             received[n] += count as u64;
             let left = (totals[n] - sent[n]).min(most as u64) as usize;
             let mut count = 0;
-            conn.send(|free| {
+            world.pairs[0][n].send(|free| {
                 count = free.len().min(left);
                 for (i, b) in free[..count].iter_mut().enumerate() {
                     *b = byte(n, sent[n] + i as u64);
@@ -265,6 +277,7 @@ fn exchange_all(line: Path, congestion: Congestion, ring: usize, seed: u64, tota
                 (count, ())
             });
             sent[n] += count as u64;
+            let conn = &mut world.pairs[0][n].conn;
             if sent[n] == totals[n] && conn.may_send() {
                 conn.close();
             }
@@ -280,9 +293,7 @@ fn exchange_all(line: Path, congestion: Congestion, ring: usize, seed: u64, tota
             );
         }
     }
-    let payload = totals[0] + totals[1];
-    let bound = 20_000 + payload * 3 + payload / 20 * (line.loss * 400.0) as u64;
-    assert!(world.sent < bound * 4, "{} bytes sent for {payload}", world.sent);
+    world.sent
 }
 
 #[test]

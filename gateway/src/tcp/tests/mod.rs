@@ -7,6 +7,7 @@ use super::*;
 use crate::config::Congestion;
 
 mod black_hole;
+mod buffers;
 mod cookie;
 mod line;
 mod packet;
@@ -43,18 +44,46 @@ struct Side {
     events: Vec<TcpEvent>,
 }
 
+const SETTINGS: TcpSettings = TcpSettings {
+    receive: 65_536,
+    send: 65_536,
+    side: BufferSide::Service,
+    congestion: Congestion::Cubic,
+};
+/// Bytes that an engine may hold where that is not what a test is about.
+const PLENTY: usize = 1 << 30;
+
 impl Side {
     fn new(secret: u8) -> Self {
+        Self::with(secret, SETTINGS, PLENTY)
+    }
+
+    fn with(secret: u8, settings: TcpSettings, memory: usize) -> Self {
         Self {
-            engine: TcpEngine::new(IsnSecret::new([secret; 16])),
-            conn: ConnPool::new(65_536, 65_536, Congestion::Cubic, 4).take(),
+            engine: TcpEngine::new(IsnSecret::new([secret; 16]), memory),
+            conn: TcpConn::new(settings),
             line: Line::default(),
             events: Vec::new(),
         }
     }
 
+    /// Lends as much as there is room and memory for.
+    fn send<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+        let mut room = self.conn.send_room();
+        while !self.conn.reserve(self.engine.memory(), room) {
+            room /= 2;
+        }
+        self.conn.send(f)
+    }
+
+    fn send_slice(&mut self, data: &[u8]) -> usize {
+        let n = data.len().min(self.conn.send_room());
+        self.conn.reserve(self.engine.memory(), n);
+        self.conn.send_slice(data)
+    }
+
     fn output(&mut self, now: Instant) {
-        let (event, _) = self.engine.output(&mut self.conn, now, 64, &mut self.line);
+        let (event, _) = self.engine.output(&mut self.conn, now, usize::MAX, &mut self.line);
         if event != TcpEvent::None {
             self.events.push(event);
         }
@@ -133,7 +162,7 @@ fn initial_sequence_numbers_are_those_of_rfc_6528() {
 fn bytes_ends_and_events() {
     let now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    assert_eq!(c.conn.send_slice(b"hello"), 5);
+    assert_eq!(c.send_slice(b"hello"), 5);
     c.conn.close();
     exchange(&mut c, &mut s, now);
     let mut seen = [0; 8];
@@ -167,7 +196,7 @@ fn an_abort_is_one_reset() {
 fn silence_is_a_timeout() {
     let now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    c.conn.send_slice(b"anyone?");
+    c.send_slice(b"anyone?");
     let mut at = now;
     while c.events.last() != Some(&TcpEvent::TimedOut) {
         c.output(at);
@@ -183,7 +212,7 @@ fn silence_is_a_timeout() {
 fn a_full_sink_keeps_the_segments() {
     let now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    c.conn.send_slice(b"later");
+    c.send_slice(b"later");
     c.line.full = true;
     let (_, more) = c.engine.output(&mut c.conn, now, 64, &mut c.line);
     assert!(more && c.line.segments.is_empty());
@@ -193,17 +222,16 @@ fn a_full_sink_keeps_the_segments() {
 }
 
 #[test]
-fn a_used_connection_starts_afresh() {
+fn a_connection_that_is_released_leaves_nothing() {
     let now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    c.conn.send_slice(b"old bytes");
+    c.send_slice(b"old bytes");
     exchange(&mut c, &mut s, now);
-    let mut pool = ConnPool::new(65_536, 65_536, Congestion::Cubic, 1);
-    pool.put(c.conn);
-    let conn = pool.take();
-    assert_eq!(conn.state(), TcpState::Closed);
+    c.send_slice(b"unsent");
+    c.engine.release(std::mem::replace(&mut c.conn, TcpConn::new(SETTINGS)));
+    assert_eq!(c.engine.memory().in_use(), 0);
+    assert_eq!(c.conn.state(), TcpState::Closed);
     let (client, server) = addresses();
-    c = Side { conn, ..Side::new(3) };
     let profile = c.engine.profile(PROFILE);
     assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
     assert_eq!((c.conn.recv_len(), c.conn.send_queue()), (0, 0));
@@ -214,7 +242,7 @@ fn a_used_connection_starts_afresh() {
 fn the_mss_follows_the_profile() {
     let now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
-    c.conn.send_slice(&[7; 4_344]);
+    c.send_slice(&[7; 4_344]);
     c.output(now);
     assert!(c.line.segments.iter().any(|s| s.len() == 1_500));
     // Too long for a link on the way, which says so.
@@ -236,12 +264,12 @@ fn a_segment_beyond_the_ring_is_harmless() {
         let now = Instant::from_millis(1);
         let (mut c, mut s) = (Side::new(1), Side::new(2));
         // The client may send more than the server's ring takes.
-        c.conn = ConnPool::new(65_536, 1 << 20, Congestion::Cubic, 1).take();
-        s.conn = ConnPool::new(ring, 65_536, Congestion::Cubic, 1).take();
+        c.conn = TcpConn::new(TcpSettings { send: 1 << 20, ..SETTINGS });
+        s.conn = TcpConn::new(TcpSettings { receive: ring, ..SETTINGS });
         call(&mut c, &mut s, now);
         exchange(&mut c, &mut s, now);
         for _ in 0..40 {
-            c.conn.send_slice(&[1; 20_000]);
+            c.send_slice(&[1; 20_000]);
             c.output(now);
             // Out of order, and the reader does not read.
             while let Some(segment) = c.line.segments.pop_back() {
@@ -264,8 +292,8 @@ fn losses_in_both_directions_at_once_do_not_hang() {
     let mut now = Instant::from_millis(1);
     let (mut c, mut s) = established(now);
     // Everything of the first flight but its head arrives; all ACKs are lost.
-    c.conn.send_slice(&[1; 4_000]);
-    s.conn.send_slice(&[2; 4_000]);
+    c.send_slice(&[1; 4_000]);
+    s.send_slice(&[2; 4_000]);
     c.output(now);
     s.output(now);
     let (to_s, to_c) = (std::mem::take(&mut c.line.segments), std::mem::take(&mut s.line.segments));
@@ -294,7 +322,7 @@ fn gigabytes_through_one_connection() {
     let (mut sent, mut received) = (0u64, 0u64);
     let mark = |at: u64| (at >> 4) as u8 ^ (at >> 29) as u8;
     while received < total {
-        c.conn.send(|free| {
+        c.send(|free| {
             let n = free.len().min((total - sent) as usize);
             for at in (0..n).step_by(61) {
                 free[at] = mark(sent + at as u64);

@@ -125,7 +125,7 @@ proptest! {
                     arrive(&mut side, now, ours, &segment);
                 }
                 Step::Send(n) => {
-                    side.conn.send_slice(&vec![6; n]);
+                    side.send_slice(&vec![6; n]);
                 }
                 Step::Receive(n) => side.conn.skip(n),
                 Step::Close => side.conn.close(),
@@ -160,7 +160,7 @@ fn lies_do_not_cost_memory() {
     let options = vec![Field::Mss(1_460), Field::SackPermitted];
     let (flags, win) = (18, u16::MAX);
     arrive(&mut side, now, ours, &Segment { flags, ack: 1, win, options, ..Segment::default() });
-    side.conn.send_slice(&[1; 14_600]);
+    side.send_slice(&[1; 14_600]);
     side.output(now);
     for n in 0..400 {
         let at = 1_462 + 10 * n;

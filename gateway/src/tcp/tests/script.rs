@@ -306,7 +306,8 @@ impl Runner {
             }
             ["mtu", n] => self.profile.mtu = number(n)?,
             ["rings", n] => {
-                self.side.conn = ConnPool::new(number(n)?, number(n)?, Congestion::Cubic, 1).take()
+                self.side.conn =
+                    TcpConn::new(TcpSettings { receive: number(n)?, send: number(n)?, ..SETTINGS })
             }
             _ => return Err(format!("there is nothing like {text:?} to be set")),
         }
@@ -324,7 +325,7 @@ impl Runner {
     fn write(&mut self, n: u32) -> Result<(), String> {
         let data: Vec<u8> = (0..n).map(|i| byte(true, 1 + self.written + i)).collect();
         self.written += n;
-        same(n as usize, self.side.conn.send_slice(&data))
+        same(n as usize, self.side.send_slice(&data))
     }
 
     fn read(&mut self, n: u32) -> Result<(), String> {
