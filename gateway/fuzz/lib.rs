@@ -6,6 +6,8 @@
 pub mod config;
 #[path = "../src/limits.rs"]
 pub mod limits;
+#[path = "../src/net/key.rs"]
+pub mod net;
 #[path = "../src/tcp/mod.rs"]
 pub mod tcp;
 #[path = "../src/time.rs"]
