@@ -191,7 +191,7 @@ impl Scenario for HopArgs {
         for round in 0..rounds {
             let share = (self.repetitions + round) / rounds;
             for (setting, windows) in settings.iter().zip(&mut windows) {
-                let label = format!("hop: round {}/{rounds}: {}", round + 1, setting.label());
+                let label = format!("hop: {}, round {}/{rounds}", setting.label(), round + 1);
                 bench.step(&label, self.expected() / rounds as u32)?;
                 match transfer(self, setting, share, &bench.interrupt) {
                     Ok(more) => windows.extend(more),

@@ -481,7 +481,7 @@ impl TcpConn {
         let room = (self.window_room() >> self.recv_shift).min(u32::from(u16::MAX));
         let edge = self.rcv_nxt + (room << self.recv_shift);
         let known = self.edge.max(self.rcv_nxt);
-        if edge.lt(known + self.mss(profile).min(self.rx.limit() as u32 / 2)) {
+        if edge.lt(known + self.mss(profile).min(self.window_bound() / 2)) {
             return known;
         }
         edge

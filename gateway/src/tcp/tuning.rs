@@ -67,9 +67,14 @@ impl TcpConn {
         self.begin_tuning(now);
     }
 
+    /// The window while nothing waits to be taken.
+    pub(super) fn window_bound(&self) -> u32 {
+        let most = if self.squeezed { SQUEEZED as u32 } else { u32::MAX };
+        self.tuning.window.min(most)
+    }
+
     /// Bytes that the other side may be told to send now.
     pub(super) fn window_room(&self) -> u32 {
-        let most = if self.squeezed { SQUEEZED as u32 } else { u32::MAX };
-        self.tuning.window.min(most).saturating_sub(self.rx.len() as u32)
+        self.window_bound().saturating_sub(self.rx.len() as u32)
     }
 }
