@@ -185,12 +185,15 @@ impl Scenario for HopArgs {
         let hz = bench.report.environment.tsc_hz;
         let mut failures = Vec::new();
         let settings = self.settings();
-        let mut windows: Vec<Vec<Window>> = settings.iter().map(|_| Vec::new()).collect();
+        // None once a setting has failed.
+        let mut windows: Vec<Option<Vec<Window>>> =
+            settings.iter().map(|_| Some(Vec::new())).collect();
         // In rounds, so that the spread tells of a machine whose speed changes within minutes.
         let rounds = ROUNDS.min(self.repetitions);
         for round in 0..rounds {
             let share = (self.repetitions + round) / rounds;
-            for (setting, windows) in settings.iter().zip(&mut windows) {
+            for (setting, slot) in settings.iter().zip(&mut windows) {
+                let Some(windows) = slot else { continue };
                 let label = format!("hop: {}, round {}/{rounds}", setting.label(), round + 1);
                 bench.step(&label, self.expected() / rounds as u32)?;
                 match transfer(self, setting, share, &bench.interrupt) {
@@ -198,12 +201,13 @@ impl Scenario for HopArgs {
                     Err(error) => {
                         bench.interrupt.check()?;
                         failures.push(format!("{}: {error:#}", setting.label()));
+                        *slot = None;
                     }
                 }
             }
         }
         for (setting, windows) in settings.iter().zip(&windows) {
-            if !windows.is_empty() {
+            if let Some(windows) = windows {
                 add(&mut bench.report, hz, self, setting, windows);
             }
         }
