@@ -210,6 +210,27 @@ impl TunnelLeg {
 }
 
 impl Conn {
+    /// At its beginning, with nothing seen and nothing due.
+    pub fn new(tcp: TcpConn, key: FlowKey, port: u8, neighbour: NeighbourId, leg: Leg) -> Self {
+        Self {
+            tcp,
+            key,
+            port,
+            neighbour,
+            leg,
+            event: TcpEvent::None,
+            timer: None,
+            backstop: None,
+            deadline: None,
+            ready: false,
+            blocked: false,
+            unresolved_since: None,
+            pending: Pending::No,
+            over: false,
+            fin_seq: 0,
+        }
+    }
+
     pub fn tunnel(&self) -> Option<&TunnelLeg> {
         match &self.leg {
             Leg::Tunnel(leg) => Some(leg),

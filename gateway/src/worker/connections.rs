@@ -56,23 +56,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             if !self.engine.connect(&mut tcp, self.now, local, remote, profile) {
                 return Err(CloseReason::NoRoute);
             }
-            let conn = Conn {
-                tcp,
-                key: FlowKey::new(local, remote),
-                port: p as u8,
-                neighbour,
-                leg,
-                event: TcpEvent::None,
-                timer: None,
-                backstop: None,
-                deadline: Some(self.now + CONNECT_TIMEOUT),
-                ready: false,
-                blocked: false,
-                unresolved_since: None,
-                pending: Pending::No,
-                over: false,
-                fin_seq: 0,
-            };
+            let mut conn = Conn::new(tcp, FlowKey::new(local, remote), p as u8, neighbour, leg);
+            conn.deadline = Some(self.now + CONNECT_TIMEOUT);
             let Some(id) = self.insert(conn) else { return Err(CloseReason::Overload) };
             self.touch(id);
             return Ok(id);

@@ -86,23 +86,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             Listener::Import(import) => Leg::Client(self.new_client(import, remote)),
             Listener::Tunnel => Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
         };
-        let conn = Conn {
-            tcp: TcpConn::new(self.config.tcp(leg.side())),
-            key: packet.key,
-            port: p as u8,
-            neighbour,
-            leg,
-            event: TcpEvent::None,
-            timer: None,
-            backstop: None,
-            deadline: Some(self.now + TCP_HANDSHAKE_TIMEOUT),
-            ready: false,
-            blocked: false,
-            unresolved_since: None,
-            pending,
-            over: false,
-            fin_seq: 0,
-        };
+        let tcp = TcpConn::new(self.config.tcp(leg.side()));
+        let mut conn = Conn::new(tcp, packet.key, p as u8, neighbour, leg);
+        conn.deadline = Some(self.now + TCP_HANDSHAKE_TIMEOUT);
+        conn.pending = pending;
         let id = self.insert(conn);
         if id.is_none() {
             self.uncount(pending, packet.key.remote);
