@@ -76,6 +76,16 @@ struct Plan {
 }
 
 impl Plan {
+    /// The engine's end, not opened.
+    fn conn(&self) -> TcpConn {
+        TcpConn::new(TcpSettings {
+            receive: self.ring,
+            send: self.ring,
+            side: BufferSide::Service,
+            congestion: self.congestion,
+        })
+    }
+
     fn of(seed: u64, n: u16, most: u64) -> Self {
         let seed = seed.wrapping_mul(1_000_003) + u64::from(n);
         let mut random = StdRng::seed_from_u64(seed);
@@ -342,8 +352,8 @@ fn verify(packet: &[u8], tcp: usize) -> bool {
 struct Sink(Vec<Vec<u8>>);
 
 impl SegmentSink for Sink {
-    fn ready(&self) -> bool {
-        true
+    fn room(&self) -> usize {
+        usize::MAX
     }
 
     fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
@@ -371,12 +381,7 @@ struct Connection {
 
 impl Connection {
     fn new(engine: &mut TcpEngine, plan: Plan, now: Instant) -> Self {
-        let mut conn = TcpConn::new(TcpSettings {
-            receive: plan.ring,
-            send: plan.ring,
-            side: BufferSide::Service,
-            congestion: plan.congestion,
-        });
+        let mut conn = plan.conn();
         if plan.active {
             let id = engine.profile(Profile { mtu: 1_500, checksum_offload: false });
             assert!(engine.connect(&mut conn, now, plan.engine, plan.kernel, id));
@@ -425,7 +430,7 @@ impl Connection {
     }
 
     /// As the gateway does with what belongs to no connection: a call that is answered with a number
-    /// it did not send resets it.
+    /// it did not send resets it. A call of its own: what the connection received may not be read yet.
     fn refuse(&mut self, engine: &mut TcpEngine, now: Instant, tcp: &[u8]) {
         if tcp[13] & 0x14 != 0x10 {
             return;
@@ -433,11 +438,11 @@ impl Connection {
         let mut remote = self.plan.kernel;
         remote.set_port(u16::from_be_bytes([tcp[0], tcp[1]]));
         let id = engine.profile(Profile { mtu: 1_500, checksum_offload: false });
-        let mut sink = Sink::default();
-        assert!(engine.connect(&mut self.conn, now, self.plan.engine, remote, id));
-        engine.input(&mut self.conn, now, tcp, false);
-        engine.output(&mut self.conn, now, 1, &mut sink);
-        self.conn.abort();
+        let (mut conn, mut sink) = (self.plan.conn(), Sink::default());
+        assert!(engine.connect(&mut conn, now, self.plan.engine, remote, id));
+        engine.input(&mut conn, now, tcp, false);
+        engine.output(&mut conn, now, 1, &mut sink);
+        engine.release(conn);
         for packet in sink.0 {
             let at = tcp_at(&packet).expect("TCP");
             self.to_kernel.enter(now, &self.plan, packet, at);
