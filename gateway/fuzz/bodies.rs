@@ -85,8 +85,8 @@ struct Sink {
 }
 
 impl SegmentSink for Sink {
-    fn ready(&self) -> bool {
-        !self.full
+    fn room(&self) -> usize {
+        if self.full { 0 } else { usize::MAX }
     }
 
     fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {

@@ -7,8 +7,9 @@ use super::FlowHasher;
 use crate::net::Ip;
 use crate::telemetry::DropReason;
 
-/// Counts passive connections that have not finished a handshake, in total and per source. A source is an IPv4 address or an IPv6 /64: one host has a whole /64 to send from.
-/// Memory is bounded by the total.
+/// Counts passive connections that have not finished a handshake, in total and per source. A source
+/// is an IPv4 address or an IPv6 /64: one host has a whole /64 to send from. Memory is bounded by
+/// the total.
 #[derive(Debug)]
 pub struct HalfOpen {
     total: usize,

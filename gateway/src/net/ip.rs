@@ -130,31 +130,40 @@ pub(super) struct IpPacket<'f> {
 }
 
 /// `checksum_known_good`: the device has verified the header checksum.
-#[inline]
+#[inline(always)]
 pub(super) fn parse_v4(data: &[u8], checksum_known_good: bool) -> Result<IpPacket<'_>, DropReason> {
-    match data.first() {
-        None => return Err(DropReason::IpMalformed),
-        Some(first) if first >> 4 != 4 => return Err(DropReason::IpVersion),
-        Some(_) => {}
+    let fixed = match data.first_chunk::<IPV4_HEADER_LEN>() {
+        Some(fixed) if fixed[0] >> 4 == 4 => fixed,
+        _ if data.first().is_some_and(|first| first >> 4 != 4) => {
+            return Err(DropReason::IpVersion);
+        }
+        _ => return Err(DropReason::IpMalformed),
+    };
+    let [first, _, l0, l1, _, _, f0, f1, hop_limit, protocol, _, _, ..] = *fixed;
+    let header_len = usize::from(first & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([l0, l1]));
+    if header_len < IPV4_HEADER_LEN || total_len < header_len {
+        return Err(DropReason::IpMalformed);
     }
-    let packet = Ipv4Packet::new_checked(data).map_err(|_| DropReason::IpMalformed)?;
-    if !checksum_known_good && !packet.verify_checksum() {
+    let bytes = data.get(..total_len).ok_or(DropReason::IpMalformed)?;
+    if !checksum_known_good && checksum::data(&bytes[..header_len]) != !0 {
         return Err(DropReason::IpChecksum);
     }
-    if packet.more_frags() || packet.frag_offset() != 0 {
+    // More fragments, or not the first one.
+    if u16::from_be_bytes([f0, f1]) & 0x3fff != 0 {
         return Err(DropReason::IpFragment);
     }
-    let (src, dst) = (packet.src_addr(), packet.dst_addr());
-    let bytes = &data[..usize::from(packet.total_len())];
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
+    let (src, dst) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
     Ok(IpPacket {
-        addresses: Addresses::V4 { src, dst },
+        addresses: Addresses::V4 { src: src.into(), dst: dst.into() },
         src: src.into(),
         dst: dst.into(),
-        hop_limit: packet.hop_limit(),
-        protocol: packet.next_header().into(),
+        hop_limit,
+        protocol,
         protocol_at: 9,
         bytes,
-        payload: &bytes[usize::from(packet.header_len())..],
+        payload: &bytes[header_len..],
     })
 }
 

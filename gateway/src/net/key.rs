@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ip([u8; 16]);
 
+/// What stands in front of an IPv4 address.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
 impl Ip {
     pub const fn from_octets(octets: [u8; 16]) -> Self {
         Self(octets)
@@ -28,8 +31,8 @@ impl Ip {
     /// The four bytes of an IPv4 address, `None` for IPv6.
     #[inline]
     pub fn v4_octets(self) -> Option<[u8; 4]> {
-        match self.0 {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+        match self.0.split_first_chunk() {
+            Some((&MAPPED, rest)) => rest.try_into().ok(),
             _ => None,
         }
     }

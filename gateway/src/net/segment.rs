@@ -1,6 +1,6 @@
 //! TCP headers (RFC 9293, section 3.1), as far as finding and refusing a connection needs them.
 
-use smoltcp::wire::{TcpControl, TcpPacket as WireTcp, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{TCP_HEADER_LEN, TcpControl, TcpPacket as WireTcp, TcpRepr, TcpSeqNumber};
 
 use super::ip::{Addresses, IpPacket, TCP};
 use super::{FlowKey, MacAddr};
@@ -49,23 +49,35 @@ impl TcpPacket<'_> {
 }
 
 /// `checksum_known_good`: the device has verified the TCP checksum.
-#[inline]
+// Always: the result is large, and would be copied from one function to the next.
+#[inline(always)]
 pub(super) fn parse<'f>(
     packet: &IpPacket<'f>,
     src_mac: MacAddr,
     checksum_known_good: bool,
 ) -> Result<TcpPacket<'f>, DropReason> {
-    let tcp = WireTcp::new_checked(packet.payload).map_err(|_| DropReason::TcpMalformed)?;
-    if !checksum_known_good && !packet.addresses.checksum_ok(TCP, packet.payload) {
+    let tcp = packet.payload;
+    let fixed = tcp.first_chunk::<TCP_HEADER_LEN>().ok_or(DropReason::TcpMalformed)?;
+    let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, offset, bits, ..] = *fixed;
+    let header_len = usize::from(offset >> 4) * 4;
+    if header_len < TCP_HEADER_LEN || header_len > tcp.len() {
+        return Err(DropReason::TcpMalformed);
+    }
+    if !checksum_known_good && !packet.addresses.checksum_ok(TCP, tcp) {
         return Err(DropReason::TcpChecksum);
     }
-    let flags =
-        TcpFlags { syn: tcp.syn(), ack: tcp.ack(), fin: tcp.fin(), rst: tcp.rst(), psh: tcp.psh() };
+    let flags = TcpFlags {
+        fin: bits & 0x01 != 0,
+        syn: bits & 0x02 != 0,
+        rst: bits & 0x04 != 0,
+        psh: bits & 0x08 != 0,
+        ack: bits & 0x10 != 0,
+    };
     let key = FlowKey {
         local: packet.dst,
         remote: packet.src,
-        local_port: tcp.dst_port(),
-        remote_port: tcp.src_port(),
+        local_port: u16::from_be_bytes([d0, d1]),
+        remote_port: u16::from_be_bytes([s0, s1]),
     };
     // No correct host sends these; scanners do, to see how a stack reacts.
     let contradiction = flags.syn && (flags.fin || flags.rst);
@@ -81,12 +93,12 @@ pub(super) fn parse<'f>(
     Ok(TcpPacket {
         key,
         ip: packet.bytes,
-        tcp: packet.payload,
+        tcp,
         src_mac,
         flags,
-        seq: tcp.seq_number().0 as u32,
-        ack: tcp.ack_number().0 as u32,
-        payload_len: packet.payload.len() - usize::from(tcp.header_len()),
+        seq: u32::from_be_bytes([q0, q1, q2, q3]),
+        ack: u32::from_be_bytes([a0, a1, a2, a3]),
+        payload_len: tcp.len() - header_len,
         congested: ecn == CE,
     })
 }
@@ -163,16 +175,18 @@ pub(super) fn write_answer(
 /// with its checksum flags).
 pub fn request_checksum(ip: &mut [u8]) -> TxMeta {
     let ipv6 = ip.first().is_some_and(|b| b >> 4 == 6);
-    let (l3_len, addresses) = match ipv6 {
-        true => (40, 8..40),
-        false => (usize::from(ip.first().map_or(0, |b| b & 0x0f)) * 4, 12..20),
+    let (l3_len, sum) = match ipv6 {
+        true => (40, ip.get(8..40).map(sum_of)),
+        false => {
+            let words = usize::from(ip.first().map_or(0, |b| b & 0x0f));
+            (words * 4, ip.get(12..20).map(sum_of))
+        }
     };
-    let (Some(addresses), Some(&offset)) = (ip.get(addresses), ip.get(l3_len + 12)) else {
+    let (Some(sum), Some(&offset)) = (sum, ip.get(l3_len + 12)) else {
         return TxMeta::default();
     };
     let l4_len = (offset >> 4) * 4;
-    let words = addresses.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
-    let mut sum = words.sum::<u32>() + 6 + (ip.len() - l3_len) as u32;
+    let mut sum = sum + u32::from(TCP) + (ip.len() - l3_len) as u32;
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -189,4 +203,8 @@ pub fn request_checksum(ip: &mut [u8]) -> TxMeta {
         checksum: true,
         tso_segment: 0,
     }
+}
+
+fn sum_of(bytes: &[u8]) -> u32 {
+    bytes.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum()
 }

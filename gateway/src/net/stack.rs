@@ -156,7 +156,7 @@ impl PortStack {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn ipv4<'f>(
         &mut self,
         now: Instant,

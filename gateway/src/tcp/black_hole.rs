@@ -152,7 +152,6 @@ impl TcpEngine {
             if conn.key.is_v4() { &BLACK_HOLE_PACKETS_V4 } else { &BLACK_HOLE_PACKETS_V6 };
         let mtu = *lengths.iter().filter(|mtu| **mtu < most).nth(usize::from(step))?;
         let profile = Profile { mtu, checksum_offload };
-        let (start, end) = conn.sent.oldest()?;
-        (end.since(start) > conn.mss(profile)).then(|| self.profile(profile))
+        (conn.sent.oldest()? > conn.mss(profile)).then(|| self.profile(profile))
     }
 }

@@ -2,8 +2,9 @@
 //! acknowledgement brings all that is needed back.
 //!
 //! The sequence number of the SYN|ACK is a keyed hash of what the SYN said, with the class of its
-//! MSS in the low bits. Window scale and SACK go into the low bits of our timestamp, which the other
-//! side echoes; a SYN without timestamps gets neither, as there is no room for them, and none gets ECN.
+//! MSS in the low bits. Window scale and SACK go into the low bits of our timestamp, which the
+//! other side echoes; a SYN without timestamps gets neither, as there is no room for them, and none
+//! gets ECN.
 //!
 //! A SYN|ACK that is lost comes again only when the SYN does. If the acknowledgement is lost, the
 //! other side's first bytes do instead; one that waits for ours waits in vain. That is why cookies
@@ -17,7 +18,8 @@ use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use super::conn::{State, TcpConn, TcpSettings};
 use super::engine::{Profile, ProfileId, TcpEngine};
-use super::input::{default_mss, parse, shift_for};
+use super::header::parse;
+use super::input::{default_mss, shift_for};
 use super::isn::hash_ends;
 use super::output::segment_overhead;
 use super::ring_size;

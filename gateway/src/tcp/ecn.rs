@@ -1,7 +1,5 @@
 //! Explicit congestion notification (RFC 3168): routers mark segments instead of dropping them.
 
-use smoltcp::wire::TcpPacket;
-
 use super::seq::Seq;
 
 /// The ECN field of the IP header: this segment may be marked (RFC 3168, section 5).
@@ -10,18 +8,13 @@ pub(super) const ECT_0: u8 = 0b10;
 /// What a segment says of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks {
-    /// A router has marked it (CE).
+    /// A router has marked it (CE): the IP header says so, and what reads TCP headers leaves it out.
     pub congested: bool,
     pub ece: bool,
     pub cwr: bool,
 }
 
 impl Marks {
-    /// All but what the IP header says.
-    pub fn of(tcp: &TcpPacket<&[u8]>) -> Self {
-        Self { congested: false, ece: tcp.ece(), cwr: tcp.cwr() }
-    }
-
     /// Of a SYN: the other side offers it (section 6.1.1).
     pub fn offer(self) -> bool {
         self.ece && self.cwr

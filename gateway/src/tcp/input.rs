@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpAddress, Ipv4Address, TcpControl, TcpPacket, TcpRepr};
+use smoltcp::wire::{TcpControl, TcpRepr};
 
 use super::assembler::{Block, SACK_BLOCKS};
 use super::congestion::{Acked, Lost};
 use super::conn::{Ack, Doubt, Probe, Reduction, Repair, State, TcpConn, Timestamps};
 use super::ecn::{Ecn, Marks};
 use super::engine::{Profile, TcpEvent};
+use super::header::parse;
 use super::memory::Memory;
 use super::scoreboard::Delivered;
 use super::seq::Seq;
@@ -31,14 +31,6 @@ const DUPLICATES: u8 = 3;
 const ECHO_MAX: u32 = 120_000;
 /// RFC 7323, section 2.3.
 const MAX_SHIFT: u8 = 14;
-
-pub(super) fn parse(tcp: &[u8]) -> Option<(TcpRepr<'_>, Marks)> {
-    let packet = TcpPacket::new_checked(tcp).ok()?;
-    // Addresses are for the checksum, which is known to be right.
-    let nobody = IpAddress::Ipv4(Ipv4Address::UNSPECIFIED);
-    let repr = TcpRepr::parse(&packet, &nobody, &nobody, &ChecksumCapabilities::ignored()).ok()?;
-    Some((repr, Marks::of(&packet)))
-}
 
 fn seq_of(segment: &TcpRepr<'_>) -> Seq {
     Seq(segment.seq_number.0 as u32)
@@ -109,11 +101,64 @@ impl TcpConn {
     ) -> TcpEvent {
         let Some((segment, mut marks)) = parse(tcp) else { return TcpEvent::None };
         marks.congested = congested;
+        if self.state == State::Established
+            && self.is_next(&segment, marks)
+            && self.take_next(now, &segment, profile, memory)
+        {
+            return TcpEvent::None;
+        }
         match self.state {
             State::Closed => TcpEvent::None,
             State::SynSent => self.answer_to_syn(now, &segment, marks, profile),
             _ => self.in_order(now, &segment, marks, profile, memory),
         }
+    }
+
+    /// Whether an established connection has been waiting for just this segment: the next bytes, and
+    /// nothing else that is new. Then all that [`Self::in_order`] would do is in [`Self::take_next`].
+    #[inline]
+    fn is_next(&self, segment: &TcpRepr<'_>, marks: Marks) -> bool {
+        let len = segment.payload.len() as u32;
+        let clock = match (&self.timestamps, segment.timestamp) {
+            (Some(ours), Some(theirs)) => theirs.tsval.wrapping_sub(ours.recent) as i32 >= 0,
+            (None, None) => true,
+            _ => false,
+        };
+        len > 0
+            && seq_of(segment) == self.rcv_nxt
+            && ack_of(segment) == Some(self.una)
+            && u32::from(segment.window_len) << self.send_shift == self.window
+            && clock
+            && matches!(segment.control, TcpControl::None | TcpControl::Psh)
+            && segment.sack_ranges[0].is_none()
+            && (self.rcv_nxt + len).le(self.edge)
+            && self.assembler.is_empty()
+            && self.remote_fin.is_none()
+            && self.window > 0
+            && self.probe.is_none()
+            && !(self.ecn.on && (marks.congested || marks.ece || marks.cwr))
+    }
+
+    /// `false`: there is no memory, and nothing was done.
+    #[inline]
+    fn take_next(
+        &mut self,
+        now: Instant,
+        segment: &TcpRepr<'_>,
+        profile: Profile,
+        memory: &mut Memory,
+    ) -> bool {
+        let payload = segment.payload;
+        if !self.rx.reserve(memory, self.rx.len() + payload.len()) {
+            return false;
+        }
+        self.heard = now;
+        (self.window_seq, self.window_ack) = (self.rcv_nxt, self.una);
+        self.note_timestamp(now, segment);
+        self.tune_window(now, self.echo(segment));
+        self.rx.push(payload);
+        self.received(now, self.rcv_nxt + payload.len() as u32, false, profile);
+        true
     }
 
     /// Section 3.10.7.3.
@@ -411,6 +456,11 @@ impl TcpConn {
         let next = self.assembler.advance(end);
         let next = self.remote_fin.map_or(next, |fin| next.min(fin));
         self.rx.extend(next.since(self.rcv_nxt) as usize);
+        self.received(now, next, filled, profile);
+    }
+
+    /// The bytes before `next` are there; `filled`: that closes a gap, or makes it smaller.
+    fn received(&mut self, now: Instant, next: Seq, filled: bool, profile: Profile) {
         self.rcv_nxt = next;
         // RFC 5681, section 4.2: at once when a gap is filled, and every second full segment.
         let due = self.rcv_nxt.since(self.last_ack) >= 2 * self.mss(profile);

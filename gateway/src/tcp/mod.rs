@@ -8,6 +8,7 @@
 //! | what | where | of |
 //! |---|---|---|
 //! | states, acceptance, RST and SYN that may be forged | `input` | RFC 9293, 5961, 7323 (PAWS) |
+//! | headers read and written | `header` | RFC 9293, 7323, 791, 8200 |
 //! | what is sent, timers, the receive window | `output` | RFC 9293, 6298, 8985 (probes), 1122 |
 //! | losses by time and selective acknowledgements | `scoreboard` | RFC 8985 (RACK), 2018, 6675, 2883 |
 //! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
@@ -33,6 +34,7 @@ mod cookie;
 mod cubic;
 mod ecn;
 mod engine;
+mod header;
 mod input;
 mod isn;
 mod memory;
@@ -51,8 +53,8 @@ pub use memory::Memory;
 
 /// Where the engine writes segments. One segment is one IP packet without link header.
 pub trait SegmentSink {
-    /// Whether at least one more segment can be taken.
-    fn ready(&self) -> bool;
+    /// Segments that can be taken now.
+    fn room(&self) -> usize;
 
     /// Takes a segment of `len` bytes, written by `fill`. Without room the segment is written to
     /// scratch memory, lost and counted: to TCP it is a packet the network dropped.

@@ -1,27 +1,20 @@
 //! Segments that leave, and the timers that make them (RFC 9293, section 3.8).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket,
-    TcpRepr, TcpSeqNumber, TcpTimestampRepr,
-};
+use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use super::SegmentSink;
 use super::assembler::SACK_BLOCKS;
 use super::conn::{Ack, Doubt, Probe, Repair, State, TcpConn};
 use super::ecn::{ECT_0, Marks};
 use super::engine::{Profile, TcpEvent};
+use super::header::{TCP_HEADER, TIMESTAMP_OPTION, ip_header, write};
 use super::seq::Seq;
 use crate::limits::{TCP_KEEPALIVE, TCP_KEEPALIVE_REPEAT, TCP_USER_TIMEOUT};
 use crate::time::Instant;
 
-const TCP_HEADER: usize = 20;
-/// With padding (RFC 7323, appendix A).
-const TIMESTAMP_OPTION: usize = 12;
-const HOP_LIMIT: u8 = 64;
 /// A probe for losses does not come sooner: timers are no finer, and other sides are not faster.
 const PROBE_MIN: Duration = Duration::from_millis(2);
 /// How long the other side may hold back an acknowledgement of a single segment (RFC 8985, section
@@ -31,29 +24,36 @@ const PERSIST_MAX: Duration = Duration::from_secs(60);
 
 /// How late a paced segment may leave and still count as in time: timers are no finer.
 const PACING_SLACK: Duration = Duration::from_millis(2);
+/// What a path carries in this time leaves at once, up to [`RUN_MAX`] bytes: a segment at a time, a
+/// timer for each would cost more than the segment (draft-ietf-ccwg-bbr, section 5.6.3).
+const PACING_RUN: Duration = Duration::from_millis(1);
+const RUN_MAX: u32 = 64 * 1024;
 /// Between two paced segments at the most.
 const PACING_MAX: Duration = Duration::from_secs(1);
 
-/// What the next segment is.
+/// What the next segment is, or a run of them.
 #[derive(Clone, Copy, Debug)]
 struct Next {
     seq: Seq,
+    /// Of the last one, if there are several.
     control: TcpControl,
     /// Payload, by its distance from the oldest byte in the send ring.
     offset: usize,
     len: usize,
+    /// Payload of each but the last, bytes.
+    unit: usize,
     /// Sent for the first time.
     fresh: bool,
 }
 
 impl Next {
     fn bare(seq: Seq) -> Self {
-        Self { seq, control: TcpControl::None, offset: 0, len: 0, fresh: false }
+        Self { seq, control: TcpControl::None, offset: 0, len: 0, unit: 0, fresh: false }
     }
-}
 
-fn ip_header(v4: bool) -> usize {
-    if v4 { 20 } else { 40 }
+    fn segments(&self) -> usize {
+        if self.len <= self.unit { 1 } else { self.len.div_ceil(self.unit) }
+    }
 }
 
 /// Bytes of an IP packet around the payload of a segment without options.
@@ -87,28 +87,29 @@ impl TcpConn {
         }
         self.run_timers(now, profile);
         self.paced = false;
-        let mut more = true;
-        for _ in 0..budget {
-            if !sink.ready() {
-                break;
-            }
+        let mut probing = self.probe_at().is_some_and(|at| at <= now);
+        let (mut more, mut left) = (true, budget);
+        while left > 0 && sink.room() > 0 {
             if let Some(ack) = self.reset_at.take() {
                 let next = Next { control: TcpControl::Rst, ..Next::bare(ack) };
                 self.emit(now, profile, next, false, sink);
+                left -= 1;
                 continue;
             }
+            let most = left.min(sink.room());
             let next = match self.state {
                 State::TimeWait => None,
-                _ => self.next(now, profile),
+                _ => self.next(now, profile, std::mem::take(&mut probing), most),
             };
             let Some(next) = next.or_else(|| self.bare()) else {
                 more = false;
                 break;
             };
             self.emit(now, profile, next, true, sink);
+            left = left.saturating_sub(next.segments());
         }
         self.peak = self.sent.flight();
-        if !more && !self.paced && self.unsent() == 0 && self.allowance() > 0 {
+        if !more && !self.paced && self.unsent() == 0 && self.allowance(self.peak) > 0 {
             self.sent.app_limited();
         }
         (TcpEvent::None, more)
@@ -119,7 +120,7 @@ impl TcpConn {
         if !self.reset && at.is_none() {
             return false;
         }
-        if !sink.ready() {
+        if sink.room() == 0 {
             self.reset_at = at;
             return true;
         }
@@ -214,7 +215,7 @@ impl TcpConn {
         if !self.sack || !quiet || self.sent.is_empty() || self.una.le(self.iss) {
             return None;
         }
-        let single = self.sent.last().is_some_and(|(_, sent)| sent.start.le(self.una));
+        let single = self.sent.last().is_some_and(|last| last.le(self.una));
         let delay = if single { PEER_ACK_DELAY } else { Duration::ZERO };
         let wait = (2 * smooth).max(PROBE_MIN) + delay;
         // The time-out comes first then.
@@ -267,11 +268,11 @@ impl TcpConn {
 
     // --- what to send ---------------------------------------------------------------------------
 
-    /// Bytes that congestion control lets out now.
-    fn allowance(&self) -> u32 {
+    /// Bytes that congestion control lets out now, with so many on their way.
+    fn allowance(&self, flight: u32) -> u32 {
         match self.repair {
             Repair::Fast(_) if self.control.get().reduces() => self.reduction.allowance,
-            _ => self.control.get().window().saturating_sub(self.sent.flight()),
+            _ => self.control.get().window().saturating_sub(flight),
         }
     }
 
@@ -296,36 +297,37 @@ impl TcpConn {
         }
     }
 
-    fn next(&mut self, now: Instant, profile: Profile) -> Option<Next> {
+    /// At most `most` segments. `probing`: a probe for losses is due.
+    fn next(&mut self, now: Instant, profile: Profile, probing: bool, most: usize) -> Option<Next> {
         if self.nxt == self.iss {
             self.started(now);
-            self.sent.push(self.iss, self.iss + 1, now);
+            self.sent.push((self.iss, self.iss + 1), 1, now);
             self.nxt += 1;
             return Some(Next { control: TcpControl::Syn, fresh: true, ..Next::bare(self.iss) });
         }
         let mss = self.mss(profile).saturating_sub(self.sack_space());
-        let probing = self.probe_at().is_some_and(|at| at <= now);
-        if let Some((i, sent)) = self.sent.first_lost() {
-            let piece = self.piece(sent.start, sent.end, mss);
+        if let Some((i, (start, end))) = self.sent.first_lost() {
+            let piece = self.piece(start, end, mss);
             if self.waits(now) {
                 return None;
             }
-            if self.allowance() >= piece.1 || self.sent.flight() == 0 {
-                return Some(self.again(now, i, sent.start, piece));
+            let flight = self.sent.flight();
+            if flight == 0 || self.allowance(flight) >= piece.1 {
+                return Some(self.again(now, i, start, piece));
             }
             return None;
         }
-        if let Some(next) = self.fresh(now, mss, probing) {
+        if let Some(next) = self.fresh(now, mss, probing, most) {
             return Some(next);
         }
         if !probing {
             return None;
         }
-        let (i, sent) = self.sent.last()?;
+        let (i, (start, end)) = self.sent.cut_last()?;
         (self.probe, self.probed) = (Some(Probe { end: self.nxt, again: true }), true);
         self.rto_from = now;
-        let piece = self.piece(sent.start, sent.end, mss);
-        Some(self.again(now, i, sent.start, piece))
+        let piece = self.piece(start, end, mss);
+        Some(self.again(now, i, start, piece))
     }
 
     /// What of [start, end) one segment can carry: its control bits and how many numbers.
@@ -355,13 +357,9 @@ impl TcpConn {
             self.rto_from = now;
         }
         let numbered = u32::from(control == TcpControl::Fin || control == TcpControl::Syn);
-        Next {
-            seq: start,
-            control,
-            offset: start.since(self.base()) as usize,
-            len: (len - numbered) as usize,
-            fresh: false,
-        }
+        let len = (len - numbered) as usize;
+        let offset = start.since(self.base()) as usize;
+        Next { seq: start, control, offset, len, unit: len, fresh: false }
     }
 
     /// Bytes that were not sent yet.
@@ -369,8 +367,8 @@ impl TcpConn {
         (self.tx.len() as u32).saturating_sub(self.nxt.since(self.base()))
     }
 
-    /// Bytes or a FIN that were not sent yet.
-    fn fresh(&mut self, now: Instant, mss: u32, probing: bool) -> Option<Next> {
+    /// Bytes or a FIN that were not sent yet, at most `most` segments.
+    fn fresh(&mut self, now: Instant, mss: u32, probing: bool, most: usize) -> Option<Next> {
         let carries = matches!(
             self.state,
             State::Established
@@ -382,7 +380,8 @@ impl TcpConn {
         if !carries || self.una.le(self.iss) || self.fin.is_some_and(|fin| self.nxt.gt(fin)) {
             return None;
         }
-        if self.sent.is_full() {
+        let most = most.min(self.sent.room()) as u32;
+        if most == 0 {
             return None;
         }
         let offset = self.nxt.since(self.base());
@@ -407,15 +406,18 @@ impl TcpConn {
             }
             self.poke &= !overdue;
         }
-        let fin = fin_next && len == unsent;
-        let numbers = len + u32::from(fin);
         if self.sent.is_empty() && now.since(self.probe_from) > self.rtt.rto() {
             self.control.get_mut().idled(now);
         }
         let flight = self.sent.flight();
-        if !probing && (self.waits(now) || (self.allowance() < len && flight > 0)) {
+        let allowance = self.allowance(flight);
+        if !probing && (self.waits(now) || (flight > 0 && allowance < len)) {
             return None;
         }
+        let run = usable.min(allowance).min(unsent).min(self.run(mss, most));
+        let len = if len < mss || probing { len } else { len.max(run / mss * mss) };
+        let fin = fin_next && len == unsent;
+        let numbers = len + u32::from(fin);
         if self.sent.is_empty() {
             self.started(now);
         }
@@ -426,7 +428,7 @@ impl TcpConn {
             self.probed = true;
         }
         let seq = self.nxt;
-        self.sent.push(seq, seq + numbers, now);
+        self.sent.push((seq, seq + numbers), mss, now);
         self.nxt += numbers;
         (self.probe_from, self.persist_at, self.persists) = (now, None, 0);
         let control = match (fin, len == unsent) {
@@ -434,7 +436,21 @@ impl TcpConn {
             (false, true) => TcpControl::Psh,
             (false, false) => TcpControl::None,
         };
-        Some(Next { seq, control, offset: offset as usize, len: len as usize, fresh: true })
+        let (offset, len, unit) = (offset as usize, len as usize, mss as usize);
+        Some(Next { seq, control, offset, len, unit, fresh: true })
+    }
+
+    /// Bytes that may leave in one run of `most` segments.
+    fn run(&self, mss: u32, most: u32) -> u32 {
+        if self.assembler.reports() > 0 {
+            // Each acknowledgement says something else of gaps.
+            return mss;
+        }
+        let quantum = match self.control.get().pacing() {
+            Some(rate) => (rate * PACING_RUN.as_secs_f64()) as u32,
+            None => u32::MAX,
+        };
+        quantum.max(mss).min(RUN_MAX).min(most.saturating_mul(mss))
     }
 
     /// Sends one full segment of `profile` that was not sent yet, if there is enough for it and
@@ -448,12 +464,12 @@ impl TcpConn {
         let mss = self.mss(profile).saturating_sub(self.sack_space());
         let unsent = self.unsent();
         let usable = (self.una + self.window).since(self.nxt);
-        let busy = self.repair != Repair::No || self.waits(now) || !sink.ready();
+        let busy = self.repair != Repair::No || self.waits(now) || sink.room() == 0;
         if busy || unsent < mss || usable < mss {
             return None;
         }
         let start = self.nxt;
-        let next = self.fresh(now, mss, false)?;
+        let next = self.fresh(now, mss, false, 1)?;
         self.emit(now, profile, next, true, sink);
         Some((start, self.nxt))
     }
@@ -565,7 +581,7 @@ impl TcpConn {
         let stamped = offered || self.timestamps.is_some();
         let scaled = offered || self.recv_shift > 0 || self.send_shift > 0;
         let largest = profile.mtu.saturating_sub(header + TCP_HEADER).min(usize::from(u16::MAX));
-        let repr = TcpRepr {
+        let mut repr = TcpRepr {
             src_port: self.key.local_port,
             dst_port: self.key.remote_port,
             control: next.control,
@@ -580,54 +596,25 @@ impl TcpConn {
             timestamp: stamped.then(|| TcpTimestampRepr::new(tsval, recent)),
             payload: &[],
         };
-        let marks = self.marks(syn, offered, next);
+        let mut marks = self.marks(syn, offered, next);
         let ecn = if marks.congested { ECT_0 } else { 0 };
-        let tcp_header = repr.header_len();
-        let (local, remote) = (self.key.local.into(), self.key.remote.into());
-        let tx = &self.tx;
-        sink.segment(header + tcp_header + next.len, |bytes| {
-            let (ip, tcp) = bytes.split_at_mut(header);
-            tx.read_at(next.offset, &mut tcp[tcp_header..]);
-            let ends = write_ip(ip, (local, remote), tcp.len(), ecn, profile);
-            let none = ChecksumCapabilities::ignored();
-            let mut packet = TcpPacket::new_unchecked(tcp);
-            repr.emit(&mut packet, &ends.0, &ends.1, &none);
-            packet.set_ece(marks.ece);
-            packet.set_cwr(marks.cwr);
-            if !profile.checksum_offload {
-                packet.fill_checksum(&ends.0, &ends.1);
+        let headers = header + repr.header_len();
+        let (tx, key) = (&self.tx, &self.key);
+        let (mut offset, mut left) = (next.offset, next.len);
+        loop {
+            let len = left.min(next.unit);
+            left -= len;
+            repr.control = if left == 0 { next.control } else { TcpControl::None };
+            sink.segment(headers + len, |packet| {
+                tx.read_at(offset, &mut packet[headers..]);
+                write(packet, key, &repr, marks, ecn, profile);
+            });
+            if left == 0 {
+                return;
             }
-        });
-    }
-}
-
-fn write_ip(
-    header: &mut [u8],
-    (local, remote): (IpAddr, IpAddr),
-    payload_len: usize,
-    ecn: u8,
-    profile: Profile,
-) -> (IpAddress, IpAddress) {
-    match (local, remote) {
-        (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
-            let (next_header, hop_limit) = (IpProtocol::Tcp, HOP_LIMIT);
-            let repr = Ipv4Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
-            let mut packet = Ipv4Packet::new_unchecked(header);
-            repr.emit(&mut packet, &ChecksumCapabilities::ignored());
-            packet.set_ecn(ecn);
-            if !profile.checksum_offload {
-                packet.fill_checksum();
-            }
+            offset += len;
+            repr.seq_number += len;
+            marks.cwr = false;
         }
-        (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
-            let (next_header, hop_limit) = (IpProtocol::Tcp, HOP_LIMIT);
-            let repr = Ipv6Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
-            let mut packet = Ipv6Packet::new_unchecked(header);
-            repr.emit(&mut packet);
-            packet.set_traffic_class(ecn);
-        }
-        // The engine connects no mixed pair.
-        _ => {}
     }
-    (local.into(), remote.into())
 }

@@ -13,29 +13,36 @@ use crate::time::Instant;
 
 /// Selectively acknowledged segments after which reordering is no excuse any more, as long as none
 /// was ever seen (RFC 8985, section 6.2).
-const DUPLICATE_THRESHOLD: usize = 3;
+const DUPLICATE_THRESHOLD: u32 = 3;
 /// Rounds for which a wider reordering window lasts (RFC 8985, section 6.2).
 const WIDER_FOR: u32 = 16;
 const WIDEST: u32 = 64;
 
-/// A segment, as it was last sent. SYN and FIN take a number each.
+/// A segment, as it was last sent, or a run of them that left together and that nothing is known of
+/// that would tell them apart. SYN and FIN take a number each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub start: Seq,
     pub end: Seq,
+    /// Numbers of each segment but the last, which may be shorter. It is where a run may be cut.
+    unit: u32,
     at: Instant,
     /// Sent more than once.
     again: bool,
     sacked: bool,
     /// Thought to be lost, and not sent again since.
     lost: bool,
+    mark: Mark,
+}
+
+/// How [`Rate`] stood when a segment was sent.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
     /// Nothing limited the sender but the application.
     app_limited: bool,
-    /// On their way when it was sent, itself included.
+    /// On their way, the segment included.
     flight: u32,
-    /// [`Rate::lost`] then.
-    lost_before: u32,
-    /// [`Rate`]'s bytes and times then.
+    lost: u32,
     delivered: u64,
     delivered_at: Instant,
     first_at: Instant,
@@ -46,10 +53,35 @@ impl Sent {
         self.end.since(self.start)
     }
 
-    /// By time, and then by number.
-    fn is_before(&self, other: &Self) -> bool {
-        self.at < other.at || (self.at == other.at && self.end.lt(other.end))
+    fn segments(&self) -> u32 {
+        if self.len() <= self.unit { self.len().min(1) } else { self.len().div_ceil(self.unit) }
     }
+
+    /// Its first segment.
+    fn first(&self) -> Block {
+        (self.start, self.end.min(self.start + self.unit))
+    }
+
+    /// Where its last segment begins.
+    fn last(&self) -> Seq {
+        self.start + (self.len() - 1) / self.unit * self.unit
+    }
+
+    /// Of a block that has arrived, the segments that are whole in it.
+    fn within(&self, (start, end): Block) -> Block {
+        let from = self.start + start.since(self.start).next_multiple_of(self.unit);
+        let to = self.start + end.since(self.start) / self.unit * self.unit;
+        (from, if end.ge(self.end) { self.end } else { to })
+    }
+
+    fn order(&self) -> (Instant, Seq) {
+        (self.at, self.end)
+    }
+}
+
+/// In the order of sending (RFC 8985, section 6.2): by time, and then by number.
+fn is_before((at, end): (Instant, Seq), (other_at, other_end): (Instant, Seq)) -> bool {
+    at < other_at || (at == other_at && end.lt(other_end))
 }
 
 /// What acknowledgements brought.
@@ -104,12 +136,24 @@ struct Rate {
     app_limited: u64,
 }
 
+impl Rate {
+    fn mark(&self, flight: u32) -> Mark {
+        let Self { delivered, delivered_at, lost, first_at, app_limited } = *self;
+        Mark { app_limited: app_limited > 0, flight, lost, delivered, delivered_at, first_at }
+    }
+
+    fn lost_since(&self, mark: &Mark) -> u32 {
+        self.lost.wrapping_sub(mark.lost)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Scoreboard {
     /// Without gaps, from the oldest byte that is not acknowledged on.
     sent: VecDeque<Sent>,
+    segments: u32,
     sacked_bytes: u32,
-    sacked_segments: usize,
+    sacked_segments: u32,
     lost_bytes: u32,
     rack: Rack,
     rate: Rate,
@@ -128,7 +172,8 @@ impl Scoreboard {
 
     pub fn clear(&mut self) {
         self.sent.clear();
-        (self.sacked_bytes, self.sacked_segments, self.lost_bytes) = (0, 0, 0);
+        (self.segments, self.sacked_segments) = (0, 0);
+        (self.sacked_bytes, self.lost_bytes) = (0, 0);
         (self.rack, self.rate) = (Rack::default(), Rate::default());
     }
 
@@ -146,9 +191,10 @@ impl Scoreboard {
         self.sent.len()
     }
 
-    /// No further segment can be noted until some are acknowledged.
-    pub fn is_full(&self) -> bool {
-        self.sent.len() >= TCP_MAX_SEGMENTS
+    /// Segments that can be noted before some are acknowledged. Those of a run count each: what
+    /// arrives may cut it up.
+    pub fn room(&self) -> usize {
+        TCP_MAX_SEGMENTS.saturating_sub(self.segments as usize)
     }
 
     /// Bytes thought to be on their way (RFC 6675's pipe).
@@ -165,27 +211,17 @@ impl Scoreboard {
         self.sacked_segments > 0
     }
 
-    /// A segment was sent for the first time.
-    pub fn push(&mut self, start: Seq, end: Seq, at: Instant) {
+    /// Segments of `unit` numbers each, the last of what is left, were sent for the first time.
+    pub fn push(&mut self, (start, end): Block, unit: u32, at: Instant) {
         if self.sent.is_empty() {
             (self.rate.first_at, self.rate.delivered_at) = (at, at);
         }
         let flight = self.flight() + end.since(start);
-        let Rate { delivered, delivered_at, lost: lost_before, first_at, app_limited } = self.rate;
-        self.sent.push_back(Sent {
-            start,
-            end,
-            at,
-            again: false,
-            sacked: false,
-            lost: false,
-            app_limited: app_limited > 0,
-            flight,
-            lost_before,
-            delivered,
-            delivered_at,
-            first_at,
-        });
+        let mark = self.rate.mark(flight);
+        let (again, sacked, lost) = (false, false, false);
+        let sent = Sent { start, end, unit, at, again, sacked, lost, mark };
+        self.segments += sent.segments();
+        self.sent.push_back(sent);
     }
 
     /// The application has nothing to send although more would be let out.
@@ -200,20 +236,20 @@ impl Scoreboard {
 
     /// The rate at which the newest of `delivered` and those around it arrived.
     pub fn sample(&self, now: Instant, delivered: &Delivered, min_rtt: Duration) -> Option<Sample> {
-        let newest = delivered.newest?;
-        let sending = newest.at.since(newest.first_at);
-        let arriving = now.since(newest.delivered_at);
+        let Sent { at, mark, .. } = delivered.newest?;
+        let sending = at.since(mark.first_at);
+        let arriving = now.since(mark.delivered_at);
         let interval = sending.max(arriving);
-        let bytes = self.rate.delivered.saturating_sub(newest.delivered);
+        let bytes = self.rate.delivered.saturating_sub(mark.delivered);
         // Sent and acknowledged in lumps: no path is that fast.
         let measured = interval >= min_rtt && !interval.is_zero();
         Some(Sample {
             rate: if measured { bytes as f64 / interval.as_secs_f64() } else { 0.0 },
-            app_limited: newest.app_limited,
+            app_limited: mark.app_limited,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            prior: newest.delivered,
-            flight: newest.flight,
-            lost: self.rate.lost.wrapping_sub(newest.lost_before),
+            prior: mark.delivered,
+            flight: mark.flight,
+            lost: self.rate.lost_since(&mark),
         })
     }
 
@@ -222,24 +258,28 @@ impl Scoreboard {
         let mut again = false;
         while let Some(first) = self.sent.front().copied().filter(|first| first.start.lt(una)) {
             again |= first.again;
-            if first.end.gt(una) {
-                let part = una.since(first.start);
-                self.forget(&first, part);
-                if !first.sacked {
-                    delivered.bytes += part;
-                    self.rate.delivered += u64::from(part);
-                }
-                if let Some(first) = self.sent.front_mut() {
-                    first.start = una;
-                }
-                break;
+            let whole = first.within((first.start, una)).1;
+            if whole == first.start && first.len() > first.unit {
+                // The rest of a segment stays one, and the others end where they did.
+                self.split(0, first.start, first.first().1);
+                continue;
             }
-            self.sent.pop_front();
-            self.forget(&first, first.len());
+            let to = if whole == first.start { una } else { whole };
+            let (gone, rest) = (Sent { end: to, ..first }, Sent { start: to, ..first });
+            match self.sent.front_mut() {
+                Some(front) if to != first.end => *front = rest,
+                _ => _ = self.sent.pop_front(),
+            }
+            let segments = first.segments() - rest.segments();
+            self.segments -= segments;
+            self.forget(&gone, gone.len());
             if first.sacked {
-                self.sacked_segments -= 1;
+                self.sacked_segments -= segments;
+            } else if to == whole {
+                self.arrived(&gone, now, delivered);
             } else {
-                self.arrived(&first, now, delivered);
+                delivered.bytes += gone.len();
+                self.rate.delivered += u64::from(gone.len());
             }
         }
         if again {
@@ -260,22 +300,25 @@ impl Scoreboard {
     /// A block that has arrived ahead of others. Blocks that name what was never sent are no harm.
     pub fn sack(&mut self, (start, end): Block, now: Instant, delivered: &mut Delivered) {
         let mut i = self.sent.partition_point(|sent| sent.end.le(start));
-        while let Some(sent) = self.sent.get(i).copied().filter(|sent| sent.end.le(end)) {
+        while let Some(run) = self.sent.get(i).copied().filter(|run| run.start.lt(end)) {
             // Of a segment that has arrived in part only, the rest has to come again, and all of it
             // may: to cut it up would let the other side say into how many pieces.
-            if !sent.sacked && sent.start.ge(start) {
+            let (from, to) = run.within((start, end));
+            if !run.sacked && from.lt(to) {
+                i = self.split(i, from, to);
+                let sent = self.sent[i];
                 self.forget(&sent, sent.len());
                 self.sent[i].sacked = true;
                 self.sent[i].lost = false;
                 self.sacked_bytes += sent.len();
-                self.sacked_segments += 1;
+                self.sacked_segments += sent.segments();
                 self.arrived(&sent, now, delivered);
             }
             i += 1;
         }
     }
 
-    /// Cuts [start, end) out of a segment; its place.
+    /// Cuts [start, end) out of a run; its place.
     fn split(&mut self, mut i: usize, start: Seq, end: Seq) -> usize {
         let whole = self.sent[i];
         if whole.start.lt(start) {
@@ -299,7 +342,7 @@ impl Scoreboard {
         if rate.app_limited > 0 && rate.delivered > rate.app_limited {
             rate.app_limited = 0;
         }
-        if delivered.newest.is_none_or(|newest| newest.is_before(sent)) {
+        if delivered.newest.is_none_or(|newest| is_before(newest.order(), sent.order())) {
             delivered.newest = Some(*sent);
             rate.first_at = sent.at;
         }
@@ -318,7 +361,7 @@ impl Scoreboard {
         if sent.again && (delivered.original || (rack.valid && rtt < rack.rtt / 2)) {
             return;
         }
-        if !rack.valid || rack.is_before(sent) {
+        if !rack.valid || is_before((rack.at, rack.end), sent.order()) {
             (rack.at, rack.end, rack.rtt, rack.valid) = (sent.at, sent.end, rtt, true);
         }
     }
@@ -368,7 +411,7 @@ impl Scoreboard {
             if sent.sacked || sent.lost {
                 continue;
             }
-            if !rack.is_after(sent) {
+            if !is_before(sent.order(), (rack.at, rack.end)) {
                 if !sent.again {
                     // All behind it were sent later still.
                     break;
@@ -382,9 +425,9 @@ impl Scoreboard {
                 self.rate.lost = self.rate.lost.wrapping_add(sent.len());
                 each(&Lost {
                     bytes: sent.len(),
-                    flight: sent.flight,
-                    lost: self.rate.lost.wrapping_sub(sent.lost_before),
-                    app_limited: sent.app_limited,
+                    flight: sent.mark.flight,
+                    lost: self.rate.lost_since(&sent.mark),
+                    app_limited: sent.mark.app_limited,
                     apart: last_lost != Some(sent.start),
                 });
                 last_lost = Some(sent.end);
@@ -408,18 +451,20 @@ impl Scoreboard {
 
     /// Without selective acknowledgements: the oldest one. How many bytes.
     pub fn lose_first(&mut self) -> u32 {
-        let Some(first) = self.sent.front_mut().filter(|first| !first.lost && !first.sacked) else {
+        let Some(first) = self.sent.front().copied().filter(|first| !first.lost && !first.sacked)
+        else {
             return 0;
         };
-        first.lost = true;
-        self.lost_bytes += first.len();
-        first.len()
+        let i = self.split(0, first.start, first.first().1);
+        self.sent[i].lost = true;
+        self.lost_bytes += self.sent[i].len();
+        self.sent[i].len()
     }
 
     /// Segments of more bytes than that.
     pub fn lose_longer(&mut self, bytes: u32) {
         for sent in &mut self.sent {
-            if !sent.sacked && !sent.lost && sent.len() > bytes {
+            if !sent.sacked && !sent.lost && sent.len().min(sent.unit) > bytes {
                 sent.lost = true;
                 self.lost_bytes += sent.len();
             }
@@ -434,53 +479,48 @@ impl Scoreboard {
         self.lost_bytes = 0;
     }
 
-    /// The oldest segment that is lost.
-    pub fn first_lost(&self) -> Option<(usize, Sent)> {
+    /// The oldest segment that is lost, and its place.
+    pub fn first_lost(&self) -> Option<(usize, Block)> {
         if self.lost_bytes == 0 {
             return None;
         }
-        self.sent.iter().copied().enumerate().find(|(_, sent)| sent.lost)
+        let (i, sent) = self.sent.iter().enumerate().find(|(_, sent)| sent.lost)?;
+        Some((i, sent.first()))
     }
 
-    /// Where the oldest segment that has not arrived begins and ends.
-    pub fn oldest(&self) -> Option<Block> {
-        self.sent.iter().find(|sent| !sent.sacked).map(|sent| (sent.start, sent.end))
+    /// Numbers of the oldest segment that has not arrived.
+    pub fn oldest(&self) -> Option<u32> {
+        self.sent.iter().find(|sent| !sent.sacked).map(|sent| sent.len().min(sent.unit))
     }
 
-    /// The newest segment.
-    pub fn last(&self) -> Option<(usize, Sent)> {
-        self.sent.back().map(|sent| (self.sent.len() - 1, *sent))
+    /// Where the newest segment begins.
+    pub fn last(&self) -> Option<Seq> {
+        self.sent.back().map(Sent::last)
     }
 
-    /// The first `len` bytes of segment `i` are sent again.
+    /// Cuts off the newest segment; its place, and the segment.
+    pub fn cut_last(&mut self) -> Option<(usize, Block)> {
+        let run = *self.sent.back()?;
+        let i = self.split(self.sent.len() - 1, run.last(), run.end);
+        Some((i, (run.last(), run.end)))
+    }
+
+    /// The first `len` numbers of the first segment of run `i` are sent again.
     pub fn resent(&mut self, i: usize, len: u32, at: Instant) {
         let Some(sent) = self.sent.get(i).copied() else { return };
-        if len < sent.len() {
-            self.split(i, sent.start, sent.start + len);
+        let (start, end) = sent.first();
+        self.split(i, start, end);
+        if (start + len).lt(end) {
+            self.split(i, start, start + len);
+            self.segments += 1;
         }
-        let flight = self.flight();
+        self.sent[i].unit = len;
+        if self.sent[i].lost {
+            self.lost_bytes -= self.sent[i].len();
+        }
+        let mark = self.rate.mark(self.flight());
         let sent = &mut self.sent[i];
-        let mut more = 0;
-        if sent.lost {
-            self.lost_bytes -= sent.len();
-            more = sent.len();
-        }
-        (sent.lost, sent.again, sent.at) = (false, true, at);
-        let Rate { delivered, delivered_at, lost, first_at, app_limited } = self.rate;
-        (sent.delivered, sent.delivered_at, sent.first_at) = (delivered, delivered_at, first_at);
-        (sent.flight, sent.lost_before) = (flight + more, lost);
-        sent.app_limited = app_limited > 0;
-    }
-}
-
-impl Rack {
-    /// Sent before the one that has arrived, by time and then by number.
-    fn is_after(&self, sent: &Sent) -> bool {
-        sent.at < self.at || (sent.at == self.at && sent.end.lt(self.end))
-    }
-
-    fn is_before(&self, sent: &Sent) -> bool {
-        sent.at > self.at || (sent.at == self.at && sent.end.gt(self.end))
+        (sent.lost, sent.again, sent.at, sent.mark) = (false, true, at, mark);
     }
 }
 
@@ -505,7 +545,7 @@ mod tests {
     fn sent(count: u32) -> Scoreboard {
         let mut board = Scoreboard::default();
         for n in 0..count {
-            board.push(Seq(n * 10), Seq(n * 10 + 10), at(u64::from(n)));
+            board.push((Seq(n * 10), Seq(n * 10 + 10)), 10, at(u64::from(n)));
         }
         board
     }
@@ -531,7 +571,7 @@ mod tests {
         assert_eq!(detect(&mut board, 23), (10, None));
         assert_eq!((board.flight(), board.lost_bytes()), (20, 10));
         let (i, first) = board.first_lost().unwrap();
-        assert_eq!((i, first.start, first.end), (0, Seq(0), Seq(10)));
+        assert_eq!((i, first), (0, (Seq(0), Seq(10))));
         board.resent(i, 4, at(23));
         assert_eq!((board.flight(), board.lost_bytes()), (24, 6));
         board.resent(1, 6, at(23));
@@ -563,7 +603,7 @@ mod tests {
         assert_eq!(board.flight(), 0);
         board.lose_all();
         assert_eq!((board.lost_bytes(), board.any_sacked()), (30, false));
-        assert_eq!(board.first_lost().map(|(_, sent)| sent.start), Some(Seq(10)));
+        assert_eq!(board.first_lost().map(|(_, lost)| lost.0), Some(Seq(10)));
     }
 
     #[test]
@@ -573,9 +613,46 @@ mod tests {
         board.sack((Seq(10), Seq(40)), at(23), &mut delivered);
         assert_eq!(detect(&mut board, 23).0, 10);
         board.resent(0, 10, at(23));
-        board.push(Seq(50), Seq(60), at(24));
+        board.push((Seq(50), Seq(60)), 10, at(24));
         board.sack((Seq(50), Seq(60)), at(44), &mut delivered);
         assert_eq!(board.detect(at(44), (RTT, RTT), true, |_| {}).0, 20);
+    }
+
+    /// A run is only shorter to write than its segments: whatever arrives, the same is known of it.
+    #[test]
+    fn a_run_is_what_its_segments_are() {
+        let (mut run, mut single) = (Scoreboard::default(), Scoreboard::default());
+        run.push((Seq(0), Seq(95)), 10, at(0));
+        for n in 0..10 {
+            single.push((Seq(n * 10), Seq((n * 10 + 10).min(95))), 10, at(0));
+        }
+        let known = |board: &Scoreboard| -> Vec<(u32, u32, bool, bool)> {
+            let segments = board.sent.iter().flat_map(|s| {
+                let starts = (s.start.0..s.end.0).step_by(s.unit as usize);
+                starts.map(|n| (n, s.end.0.min(n + s.unit), s.sacked, s.lost))
+            });
+            segments.collect()
+        };
+        let mut step = |what: &dyn Fn(&mut Scoreboard)| {
+            what(&mut run);
+            what(&mut single);
+            assert_eq!(known(&run), known(&single));
+            assert_eq!((run.flight(), run.segments), (single.flight(), single.segments));
+            assert_eq!(run.sacked_segments, single.sacked_segments);
+            assert_eq!((run.last(), run.oldest()), (single.last(), single.oldest()));
+        };
+        step(&|b| b.acknowledge(Seq(20), at(20), &mut Delivered::default()));
+        // Not whole: neither the first nor the last of these.
+        step(&|b| b.sack((Seq(35), Seq(68)), at(21), &mut Delivered::default()));
+        step(&|b| b.sack((Seq(90), Seq(95)), at(22), &mut Delivered::default()));
+        step(&|b| assert_eq!(detect(b, 40).0, 50));
+        step(&|b| b.resent(0, 10, at(40)));
+        step(&|b| b.acknowledge(Seq(33), at(60), &mut Delivered::default()));
+        step(&|b| b.lose_all());
+        step(&|b| b.resent(0, 7, at(61)));
+        step(&|b| b.find_all());
+        step(&|b| assert!(b.cut_last().is_some()));
+        step(&|b| b.acknowledge(Seq(95), at(80), &mut Delivered::default()));
     }
 
     proptest! {
@@ -592,7 +669,7 @@ mod tests {
                 let mut delivered = Delivered::default();
                 match what {
                     0 | 1 => {
-                        board.push(next, next + len, now);
+                        board.push((next, next + len), n % 40 + 1, now);
                         next += len;
                     }
                     2 => {
@@ -605,7 +682,15 @@ mod tests {
                         board.detect(now, (RTT, RTT), n % 2 == 0, |_| {});
                     }
                     _ => match board.first_lost() {
-                        Some((i, sent)) => board.resent(i, len.min(sent.len()), now),
+                        Some((i, (start, end))) => {
+                            board.resent(i, len.min(end.since(start)), now);
+                        }
+                        None if n % 3 == 0 => {
+                            board.lose_first();
+                        }
+                        None if n % 3 == 1 => {
+                            board.cut_last();
+                        }
                         None => board.lose_all(),
                     },
                 }
@@ -614,7 +699,11 @@ mod tests {
                 };
                 prop_assert_eq!(board.lost_bytes, sum(|s| s.lost));
                 prop_assert_eq!(board.sacked_bytes, sum(|s| s.sacked));
-                prop_assert_eq!(board.sacked_segments, board.sent.iter().filter(|s| s.sacked).count());
+                let segments = |f: fn(&Sent) -> bool| -> u32 {
+                    board.sent.iter().filter(|s| f(s)).map(Sent::segments).sum()
+                };
+                prop_assert_eq!(board.sacked_segments, segments(|s| s.sacked));
+                prop_assert_eq!(board.segments, segments(|_| true));
                 prop_assert_eq!(board.flight(), sum(|s| !s.sacked && !s.lost));
                 prop_assert!(board.sent.iter().all(|s| s.start.lt(s.end) && !(s.lost && s.sacked)));
                 let mut expected = una;

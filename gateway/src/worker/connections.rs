@@ -165,7 +165,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
         conn.unresolved_since = None;
         let (event, more) = self.engine.output(&mut conn.tcp, self.now, OUTPUT_BURST, &mut sink);
-        let port_full = !sink.ready();
+        let port_full = sink.room() == 0;
         if event != TcpEvent::None {
             conn.note(event);
             Self::wake(&mut self.ready, id, conn);

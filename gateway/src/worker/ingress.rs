@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 use super::Worker;
 use super::conn::Pending;
 use super::inbox::Message;
+use crate::flow::FlowId;
 use crate::limits::RX_BURST;
 use crate::net::{FlowKey, Ingress, TcpPacket};
 use crate::port::{Frame, FrameIo, RxBurst};
@@ -97,7 +98,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         packet: &TcpPacket<'_>,
         may_hand_off: bool,
     ) -> Option<u16> {
-        if let Some(id) = self.flows.get(&packet.key) {
+        if let Some(id) = self.flow_of(p, &packet.key) {
             let conn = self.conns.get_mut(id)?;
             let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp, packet.congested);
             conn.note(event);
@@ -124,6 +125,18 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             self.refuse(p, packet);
         }
         None
+    }
+
+    fn flow_of(&mut self, p: usize, key: &FlowKey) -> Option<FlowId> {
+        if let Some((last, id)) = &self.ports[p].last_flow
+            && last == key
+            && self.conns.get(*id).is_some()
+        {
+            return Some(*id);
+        }
+        let id = self.flows.get(key)?;
+        self.ports[p].last_flow = Some((*key, id));
+        Some(id)
     }
 
     pub(super) fn refuse(&mut self, p: usize, packet: &TcpPacket<'_>) {

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::flow::FlowId;
 use crate::limits::{ETHERNET_HEADER, TX_QUEUE_FRAMES, TX_STASH_FRAMES};
-use crate::net::{NeighbourId, PortStack, TxSink, request_checksum};
+use crate::net::{FlowKey, NeighbourId, PortStack, TxSink, request_checksum};
 use crate::port::{Frame, FrameIo, Side, TxMeta};
 use crate::tcp::{ProfileId, SegmentSink};
 use crate::telemetry::{Counters, DropReason};
@@ -15,6 +16,8 @@ pub(super) struct Port<P: FrameIo> {
     pub stack: PortStack,
     pub side: Side,
     pub profile: ProfileId,
+    /// Whose segment came last: the next one is often of the same connection. May be gone by now.
+    pub last_flow: Option<(FlowKey, FlowId)>,
     queue: VecDeque<P::Frame>,
     /// Where a segment goes for which there is no frame.
     spare: Box<[u8]>,
@@ -41,6 +44,7 @@ impl<P: FrameIo> Port<P> {
             stack,
             side,
             profile,
+            last_flow: None,
             queue: VecDeque::with_capacity(TX_QUEUE_FRAMES + TX_STASH_FRAMES),
             spare,
             tx_checksum,
@@ -122,8 +126,11 @@ pub(super) struct FlowTx<'a, P: FrameIo> {
 }
 
 impl<P: FrameIo> SegmentSink for FlowTx<'_, P> {
-    fn ready(&self) -> bool {
-        self.l2.is_some() && self.tx.queue.len() < TX_QUEUE_FRAMES
+    fn room(&self) -> usize {
+        match self.l2 {
+            Some(_) => TX_QUEUE_FRAMES.saturating_sub(self.tx.queue.len()),
+            None => 0,
+        }
     }
 
     fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {

@@ -23,8 +23,8 @@ struct Line {
 }
 
 impl SegmentSink for Line {
-    fn ready(&self) -> bool {
-        !self.full
+    fn room(&self) -> usize {
+        if self.full { 0 } else { usize::MAX }
     }
 
     fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
