@@ -6,7 +6,7 @@ use super::MAX_RING;
 use super::assembler::Block;
 use super::bbr::Bbr;
 use super::congestion::Control;
-use super::scoreboard::Sent;
+use super::sent::Sent;
 use crate::config::Congestion;
 use crate::limits::{TCP_LEAST_MEMORY, TCP_SPARE_CONTROLLERS, TCP_SPARE_LISTS, TLS_MAX_RECORD};
 

@@ -10,7 +10,7 @@
 //! | states, acceptance, RST and SYN that may be forged | `input` | RFC 9293, 5961, 7323 (PAWS) |
 //! | headers read and written | `header` | RFC 9293, 7323, 791, 8200 |
 //! | what is sent, timers, the receive window | `output` | RFC 9293, 6298, 8985 (probes), 1122 |
-//! | losses by time and selective acknowledgements | `scoreboard` | RFC 8985 (RACK), 2018, 6675, 2883 |
+//! | losses by time and selective acknowledgements | `scoreboard`, `sent` | RFC 8985 (RACK), 2018, 6675, 2883 |
 //! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
 //! | the same by a model of the path, paced | `bbr` | draft-ietf-ccwg-bbr |
@@ -42,6 +42,7 @@ mod output;
 mod ring;
 mod rtt;
 mod scoreboard;
+mod sent;
 mod seq;
 mod tuning;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::assembler::Block;
 use super::congestion::{Lost, Sample};
 use super::memory::Memory;
+use super::sent::{Rate, Sent, is_before};
 use super::seq::Seq;
 use crate::limits::TCP_MAX_SEGMENTS;
 use crate::time::Instant;
@@ -17,72 +18,6 @@ const DUPLICATE_THRESHOLD: u32 = 3;
 /// Rounds for which a wider reordering window lasts (RFC 8985, section 6.2).
 const WIDER_FOR: u32 = 16;
 const WIDEST: u32 = 64;
-
-/// A segment, as it was last sent, or a run of them that left together and that nothing is known of
-/// that would tell them apart. SYN and FIN take a number each.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
-    pub start: Seq,
-    pub end: Seq,
-    /// Numbers of each segment but the last, which may be shorter. It is where a run may be cut.
-    unit: u32,
-    at: Instant,
-    /// Sent more than once.
-    again: bool,
-    sacked: bool,
-    /// Thought to be lost, and not sent again since.
-    lost: bool,
-    mark: Mark,
-}
-
-/// How [`Rate`] stood when a segment was sent.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    /// Nothing limited the sender but the application.
-    app_limited: bool,
-    /// On their way, the segment included.
-    flight: u32,
-    lost: u32,
-    delivered: u64,
-    delivered_at: Instant,
-    first_at: Instant,
-}
-
-impl Sent {
-    fn len(&self) -> u32 {
-        self.end.since(self.start)
-    }
-
-    fn segments(&self) -> u32 {
-        if self.len() <= self.unit { self.len().min(1) } else { self.len().div_ceil(self.unit) }
-    }
-
-    /// Its first segment.
-    fn first(&self) -> Block {
-        (self.start, self.end.min(self.start + self.unit))
-    }
-
-    /// Where its last segment begins.
-    fn last(&self) -> Seq {
-        self.start + (self.len() - 1) / self.unit * self.unit
-    }
-
-    /// Of a block that has arrived, the segments that are whole in it.
-    fn within(&self, (start, end): Block) -> Block {
-        let from = self.start + start.since(self.start).next_multiple_of(self.unit);
-        let to = self.start + end.since(self.start) / self.unit * self.unit;
-        (from, if end.ge(self.end) { self.end } else { to })
-    }
-
-    fn order(&self) -> (Instant, Seq) {
-        (self.at, self.end)
-    }
-}
-
-/// In the order of sending (RFC 8985, section 6.2): by time, and then by number.
-fn is_before((at, end): (Instant, Seq), (other_at, other_end): (Instant, Seq)) -> bool {
-    at < other_at || (at == other_at && end.lt(other_end))
-}
 
 /// What acknowledgements brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,31 +55,6 @@ struct Rack {
     quarters: u32,
     /// Rounds until that is one again.
     wider_for: u32,
-}
-
-/// How fast segments arrive (draft-cheng-iccrg-delivery-rate-estimation).
-#[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    /// Bytes that have ever arrived, and when the last of them did.
-    delivered: u64,
-    delivered_at: Instant,
-    /// Bytes that were ever lost; wraps.
-    lost: u32,
-    /// When the flight that is being measured began to be sent.
-    first_at: Instant,
-    /// Until so many bytes have arrived, what is seen is the application's pace; 0 = it is not.
-    app_limited: u64,
-}
-
-impl Rate {
-    fn mark(&self, flight: u32) -> Mark {
-        let Self { delivered, delivered_at, lost, first_at, app_limited } = *self;
-        Mark { app_limited: app_limited > 0, flight, lost, delivered, delivered_at, first_at }
-    }
-
-    fn lost_since(&self, mark: &Mark) -> u32 {
-        self.lost.wrapping_sub(mark.lost)
-    }
 }
 
 #[derive(Debug, Default)]
