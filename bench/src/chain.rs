@@ -1,5 +1,6 @@
 //! Client host - gateway A - gateway B - server host in one thread, with the gateways' turns
-//! timed and nothing else: real workers, TLS, tunnels and policy on simulated ports.
+//! timed and nothing else: real workers, TLS, tunnels and policy on simulated ports. Several workers
+//! of a gateway have their turns one behind the other.
 //!
 //! The wires are instantaneous: what one member of the chain has sent is in the next one's receive
 //! ring when that one has its turn. All members use the same core and so the same caches: a
@@ -12,8 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clgw::net::{MacAddr, Route};
 use clgw::port::sim::{SimFrame, SimPort};
-use clgw::port::{RxChecksum, RxMeta};
-use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway};
+use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway, Spread};
 use clgw::telemetry::{Counters, DropReason};
 use clgw::time::Instant;
 use clgw::tls::{Inline, Suite};
@@ -45,7 +45,7 @@ pub const MAX_CONNECTIONS: usize = 120_000;
 const CONFIG_A: &str = "
 peer: { name: site-a }
 tls: { ca: ca, cert: cert, key: key }
-workers: { cpus: [0] }
+workers: { cpus: [WORKERS] }
 ports:
   - { name: svc, device: net_ring0, side: service, addresses: [10.1.0.1/16] }
   - { name: wan, device: net_ring1, side: peer, addresses: [192.0.2.1/24] }
@@ -59,7 +59,7 @@ buffers: { service_kib: SERVICE_KIB, peer_kib: PEER_KIB }
 const CONFIG_B: &str = "
 peer: { name: site-b }
 tls: { ca: ca, cert: cert, key: key }
-workers: { cpus: [0] }
+workers: { cpus: [WORKERS] }
 ports:
   - { name: svc, device: net_ring0, side: service, addresses: [10.2.0.1/16] }
   - { name: wan, device: net_ring1, side: peer,
@@ -146,6 +146,9 @@ pub struct Setup {
     /// Frames of each pool. Pools hand out the buffer that has been free for longest, so a large
     /// one drives everything else out of the cache.
     pub frames: usize,
+    /// Of each gateway.
+    pub workers: usize,
+    pub spread: Spread,
 }
 
 /// What one gateway did, and how long it took.
@@ -156,6 +159,8 @@ pub struct Meter {
     /// Turns that found work.
     pub turns: u64,
     pub rx_frames: u64,
+    /// Frames that one worker handed to another.
+    pub strays: u64,
 }
 
 impl Meter {
@@ -165,6 +170,7 @@ impl Meter {
             cycles: self.cycles + other.cycles,
             turns: self.turns + other.turns,
             rx_frames: self.rx_frames + other.rx_frames,
+            strays: self.strays + other.strays,
         }
     }
 
@@ -174,6 +180,7 @@ impl Meter {
             cycles: self.cycles - before.cycles,
             turns: self.turns - before.turns,
             rx_frames: self.rx_frames - before.rx_frames,
+            strays: self.strays - before.strays,
         }
     }
 }
@@ -184,43 +191,47 @@ pub type SimWorker = Worker<SimPort, Inline>;
 struct Station {
     gateway: SimGateway,
     poll: fn(&mut SimWorker, Instant) -> Turn,
-    offload: bool,
-    cycles: u64,
-    turns: u64,
+    /// By worker.
+    meters: Vec<Meter>,
 }
 
 impl Station {
-    /// One timed turn; returns whether it found work, and when it wants the next.
+    /// One timed turn of each worker; returns whether one found work, and when the first wants the
+    /// next.
     fn turn(&mut self, now: Instant) -> (bool, Option<Instant>) {
-        let Some(worker) = self.gateway.workers.first_mut() else { return (false, None) };
-        let from = cycles();
-        let turn = (self.poll)(worker, now);
-        let spent = cycles() - from;
-        if turn.busy {
-            self.cycles += spent;
-            self.turns += 1;
+        let (mut busy, mut next) = (false, None);
+        for (worker, meter) in self.gateway.workers.iter_mut().zip(&mut self.meters) {
+            let from = cycles();
+            let turn = (self.poll)(worker, now);
+            let spent = cycles() - from;
+            if turn.busy {
+                meter.cycles += spent;
+                meter.turns += 1;
+            }
+            busy |= turn.busy;
+            next = [next, turn.next].into_iter().flatten().min();
         }
-        (turn.busy, turn.next)
+        (busy, next)
     }
 
-    fn deliver(&mut self, port: usize, mut frame: SimFrame) {
-        if self.offload {
-            let good = RxChecksum::Good;
-            frame.set_rx_meta(RxMeta { ip: good, l4: good, rss_hash: None });
-        }
-        let worker = self.gateway.workers.first_mut();
-        if let Some(io) = worker.and_then(|w| w.ports_mut().nth(port)) {
-            io.deliver(frame);
-        }
+    fn deliver(&mut self, port: usize, frame: SimFrame) {
+        self.gateway.deliver(port, frame);
     }
 
     fn collect(&mut self, port: usize) -> Option<SimFrame> {
-        self.gateway.workers.first_mut()?.ports_mut().nth(port)?.collect()
+        self.gateway.collect(port)
+    }
+
+    fn meters(&self) -> Vec<Meter> {
+        let counted = |(worker, meter): (&SimWorker, &Meter)| {
+            let c = worker.counters();
+            Meter { rx_frames: c.rx_frames, strays: c.strays, ..*meter }
+        };
+        self.gateway.workers.iter().zip(&self.meters).map(counted).collect()
     }
 
     fn meter(&self) -> Meter {
-        let rx_frames = self.gateway.workers.first().map_or(0, |w| w.counters().rx_frames);
-        Meter { cycles: self.cycles, turns: self.turns, rx_frames }
+        self.meters().into_iter().fold(Meter::default(), Meter::plus)
     }
 }
 
@@ -240,27 +251,27 @@ impl Chain {
     /// The certificates cannot be made.
     pub fn new(setup: &Setup) -> anyhow::Result<Self> {
         let pki = Pki::new("fabric").context("CA of the simulated fabric")?;
+        let cpus: Vec<String> = (0..setup.workers).map(|cpu| cpu.to_string()).collect();
         let fill = |text: &str| {
-            text.replace("SERVICE_KIB", &setup.service_kib.to_string())
+            text.replace("WORKERS", &cpus.join(", "))
+                .replace("SERVICE_KIB", &setup.service_kib.to_string())
                 .replace("PEER_KIB", &setup.peer_kib.to_string())
         };
         let station = |name: &str, config: &str, objects: &str, seed: u8| {
             let (cert, key) = pki.peer(name).context("certificate of a simulated peer")?;
-            let setup = GatewaySetup {
+            let gateway = GatewaySetup {
                 config: &fill(config),
                 objects,
                 identity: pki.identity_with(&cert, &key, &[setup.suite])?,
                 mtu: Some(setup.mtu),
                 checksum_offload: setup.checksum_offload,
                 frames: setup.frames,
-                scatter: false,
+                spread: setup.spread,
             };
             anyhow::Ok(Station {
-                gateway: SimGateway::new(&setup, [seed; 32]),
+                gateway: SimGateway::new(&gateway, [seed; 32]),
                 poll: Worker::poll,
-                offload: setup.checksum_offload,
-                cycles: 0,
-                turns: 0,
+                meters: vec![Meter::default(); setup.workers],
             })
         };
         Ok(Self {
@@ -274,8 +285,8 @@ impl Chain {
         })
     }
 
-    /// How gateway A has its turns from now on, instead of by [`Worker::poll`] directly: a function
-    /// with a name of its own is what a profiler can be told to count.
+    /// How the workers of gateway A have their turns from now on, instead of by [`Worker::poll`]
+    /// directly: a function with a name of its own is what a profiler can be told to count.
     pub fn poll_a_by(&mut self, poll: fn(&mut SimWorker, Instant) -> Turn) {
         self.a.poll = poll;
     }
@@ -359,6 +370,11 @@ impl Chain {
     /// Of gateway A and gateway B.
     pub fn meters(&self) -> (Meter, Meter) {
         (self.a.meter(), self.b.meter())
+    }
+
+    /// Of each worker of gateway A.
+    pub fn meters_of_a(&self) -> Vec<Meter> {
+        self.a.meters()
     }
 
     /// Of gateway A and gateway B.

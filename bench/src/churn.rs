@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
+use clgw::sim::Spread;
 use clgw::time::Instant;
 use clgw::tls::Suite;
 use clgw::worker::Turn;
@@ -27,6 +28,8 @@ pub const SETUP: Setup = Setup {
     peer_kib: 64,
     host_buffer: 65_536,
     frames: 512,
+    workers: 1,
+    spread: Spread::Rss,
 };
 
 #[derive(Clone, Debug, Args)]

@@ -195,6 +195,34 @@ pub fn judge(baseline: &Counts, counted: &Counts, whole: bool) -> anyhow::Result
     })
 }
 
+/// A gate that may cost no more than so many times another.
+#[derive(Clone, Copy, Debug)]
+pub struct Ratio {
+    pub gate: &'static str,
+    pub of: &'static str,
+    pub most: f64,
+}
+
+/// Judges those of which both gates were counted; a line for each.
+///
+/// # Errors
+/// One is above what it may be.
+pub fn judge_ratios(ratios: &[Ratio], counted: &Counts) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut above = Vec::new();
+    for Ratio { gate, of, most } in ratios {
+        let (Some(count), Some(base)) = (counted.get(*gate), counted.get(*of)) else { continue };
+        let ratio = *count as f64 / *base as f64;
+        let line = format!("{gate} is {ratio:.3}x {of}, {most}x at the most");
+        if ratio > *most {
+            above.push(line.clone());
+        }
+        lines.push(line);
+    }
+    anyhow::ensure!(above.is_empty(), "{}", above.join("\n"));
+    Ok(lines)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +256,17 @@ mod tests {
         assert!(
             both.contains("5 %: b by 100.0 %. Make") && both.contains("not in the baseline: c.")
         );
+    }
+
+    #[test]
+    fn ratios_hold_whatever_the_baseline() {
+        let ratios = [("b", 1.05), ("c", 2.0)].map(|(gate, most)| Ratio { gate, of: "a", most });
+        let judged = |of: &[(&str, u64)]| judge_ratios(&ratios, &counts(of));
+        assert!(judged(&[("b", 9_000)]).unwrap().is_empty(), "there is nothing to compare with");
+        let lines = judged(&[("a", 1_000), ("b", 1_050), ("c", 1_999)]).unwrap();
+        assert_eq!(lines, ["b is 1.050x a, 1.05x at the most", "c is 1.999x a, 2x at the most"]);
+        let error = judged(&[("a", 1_000), ("b", 1_051), ("c", 1_000)]).unwrap_err().to_string();
+        assert_eq!(error, "b is 1.051x a, 1.05x at the most");
     }
 
     #[test]

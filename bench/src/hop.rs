@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 use clgw::limits::{MAX_IP_PACKET, MIN_MTU};
-use clgw::sim::App;
+use clgw::sim::{App, Spread};
 use clgw::tls::Suite;
 
 use crate::apps::{CHECKED, MIB, Received, Sink, Source};
@@ -257,6 +257,8 @@ fn transfer(
         peer_kib,
         host_buffer: 1024 * HopArgs::ring(64, mtu),
         frames: if args.frames > 0 { args.frames } else { 64 + 2 * window.div_ceil(mtu - 52) },
+        workers: 1,
+        spread: Spread::Rss,
     };
     let mut chain = Chain::new(&setup)?;
     let received = Rc::new(Cell::new(Received::default()));

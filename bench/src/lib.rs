@@ -5,8 +5,10 @@
 pub mod apps;
 pub mod chain;
 pub mod churn;
+pub mod cores;
 pub mod e2e;
 pub mod environment;
+pub mod flows;
 pub mod gate;
 pub mod generate;
 pub mod hop;

@@ -13,7 +13,7 @@ use clgw_bench::lab::ends;
 use clgw_bench::report::Report;
 use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{churn, e2e, generate, hop, memif, memory, relay, scale, wan};
+use clgw_bench::{churn, cores, e2e, generate, hop, memif, memory, relay, scale, wan};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -46,6 +46,8 @@ enum What {
     Hop(hop::HopArgs),
     /// One gateway core in memory: new connections over warm tunnels.
     Churn(churn::ChurnArgs),
+    /// One to many workers in memory: cycles per segment, frames handed over.
+    Cores(cores::CoresArgs),
     /// Cycles per frame and memory per connection, from one to many open connections.
     Scale(scale::ScaleArgs),
     /// Two gateways in namespaces beside other relays and plain forwarding. Needs root.
@@ -120,6 +122,7 @@ impl What {
         match self {
             Self::Hop(args) => args.shorten(),
             Self::Churn(args) => args.shorten(),
+            Self::Cores(args) => args.shorten(),
             Self::Scale(args) => args.shorten(),
             Self::E2e(args) => args.shorten(),
             Self::Memif(args) => args.shorten(),
@@ -155,6 +158,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::All => vec![
             defaults::<hop::HopArgs>(short)?,
             defaults::<churn::ChurnArgs>(short)?,
+            defaults::<cores::CoresArgs>(short)?,
             defaults::<scale::ScaleArgs>(short)?,
             defaults::<memif::MemifArgs>(short)?,
             defaults::<e2e::E2eArgs>(short)?,
@@ -163,6 +167,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         ],
         What::Hop(args) => vec![Box::new(args)],
         What::Churn(args) => vec![Box::new(args)],
+        What::Cores(args) => vec![Box::new(args)],
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
         What::Memif(args) => vec![Box::new(args)],
@@ -279,6 +284,8 @@ mod tests {
         for args in [
             "b hop --repetitions 0",
             "b hop --window-mib 0",
+            "b cores --workers 0",
+            "b cores --workers 65",
             "b scale --repetitions 0",
             "b scale --bursts 0",
             "b scale --connections 0",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use clgw::sim::Spread;
 use clgw::tls::Suite;
 
 use crate::apps::{Caller, Echo, MESSAGE, Orders};
@@ -104,6 +105,8 @@ fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::R
         peer_kib: 32,
         host_buffer: 4_096,
         frames: 4_096,
+        workers: 1,
+        spread: Spread::Rss,
     })?;
     for (_, port) in IMPORTS {
         chain.server.listen(port, Box::new(|_| Box::new(Echo::default())));

@@ -18,20 +18,31 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
 use clap::Parser;
-use clgw_bench::gate::{self, Unit};
+use clgw_bench::gate::{self, Ratio, Unit};
 
 /// Set for the run that gungraun is to handle.
 const INNER: &str = "CLGW_COUNTS_INNER";
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/counts/baseline.json");
 
 /// What the counts of a group are for.
-const UNITS: [(&str, Unit); 6] = [
+const UNITS: [(&str, Unit); 7] = [
     ("decide/", Unit { items: decide::DECISIONS as u64, item: "decision" }),
     ("lookup/", Unit { items: lookup::LOOKUPS as u64, item: "lookup" }),
     ("parse/", Unit { items: parse::FRAMES as u64, item: "frame" }),
     ("record/", Unit { items: record::RECORDS as u64, item: "record" }),
     ("relay/step", Unit { items: relay::FRAMES, item: "frame" }),
+    ("relay/workers", Unit { items: relay::FLOWS as u64 * relay::FRAMES_EACH, item: "frame" }),
     ("relay/tunnel_open", Unit { items: relay::OPENED as u64, item: "connection" }),
+];
+
+/// What several workers may cost of what one costs for the same work: nothing is shared while
+/// frames arrive where they belong, a frame that does not is looked at twice, and a connection whose
+/// frames overtake each other has gaps to report.
+const RATIOS: [Ratio; 4] = [
+    Ratio { gate: "relay/workers/two", of: "relay/workers/one", most: 1.03 },
+    Ratio { gate: "relay/workers/four", of: "relay/workers/one", most: 1.03 },
+    Ratio { gate: "relay/workers/four_own_hash", of: "relay/workers/one", most: 1.2 },
+    Ratio { gate: "relay/workers/four_random", of: "relay/workers/one", most: 1.6 },
 ];
 
 mod benchmarks {
@@ -111,6 +122,10 @@ fn count(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(status.success(), "gungraun failed; what it printed says why");
     lines.into_iter().collect::<anyhow::Result<()>>()?;
     anyhow::ensure!(!counts.is_empty(), "nothing was counted; does the filter fit anything?");
+    // Of no baseline: they hold whatever the counts are.
+    for text in gate::judge_ratios(&RATIOS, &counts)? {
+        println!("{text}");
+    }
     if args.update {
         gate::write(path, &counts)?;
         println!("baseline of {} gates written: {}", counts.len(), path.display());

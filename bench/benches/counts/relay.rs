@@ -1,27 +1,22 @@
 //! A whole gateway: turns of the worker of gateway A in the simulated chain, and nothing of what is
 //! around it.
 
-use std::cell::Cell;
-use std::rc::Rc;
-use std::time::Duration;
-
-use clgw::sim::App;
+use clgw::sim::Spread;
 use clgw::time::Instant;
 use clgw::worker::Turn;
-use clgw_bench::apps::{Received, Sink, Source};
-use clgw_bench::chain::{Chain, IMPORTS, SimWorker};
+use clgw_bench::chain::{Chain, Setup, SimWorker};
 use clgw_bench::churn;
+use clgw_bench::flows::{Flows, SEGMENT};
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint};
 
 /// Frames of payload that are relayed.
 pub const FRAMES: u64 = 1_000;
-/// Payload of a full segment at MTU 1500, with the time stamp option.
-const SEGMENT: u64 = 1_448;
+/// Connections that workers share, and frames that each carries.
+pub const FLOWS: usize = 32;
+pub const FRAMES_EACH: u64 = 100;
 /// Connections that are opened, one behind the other.
 pub const OPENED: usize = 20;
-/// Of the chain's own clock.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What callgrind counts. It must stay a function.
 #[inline(never)]
@@ -35,65 +30,43 @@ fn config() -> LibraryBenchmarkConfig {
     LibraryBenchmarkConfig::default().tool(callgrind).clone()
 }
 
-struct Flow {
-    chain: Chain,
-    limit: Rc<Cell<u64>>,
-    received: Rc<Cell<Received>>,
-    upload: bool,
+/// Connections that have already moved so many frames each.
+fn warm(setup: &Setup, connections: usize, upload: bool, frames: u64) -> Flows {
+    let mut flows = Flows::open(setup, connections, upload).expect("a chain");
+    flows.relay(frames * SEGMENT).expect("all of it");
+    flows
 }
 
-impl Flow {
-    /// Relays this many bytes more.
-    fn relay(&mut self, bytes: u64) {
-        let target = self.received.get().bytes + bytes;
-        self.limit.set(target);
-        // Each end has one connection, the first.
-        if self.upload {
-            self.chain.client.nudge(0)
-        } else {
-            self.chain.server.nudge(0)
-        };
-        let received = &self.received;
-        let all = |_: &Chain| received.get().bytes >= target;
-        self.chain.run_until("payload", PATIENCE, all).expect("all of it");
-        assert!(!received.get().wrong);
-    }
+fn one_flow(upload: bool) -> Flows {
+    warm(&churn::SETUP, 1, upload, FRAMES)
 }
 
-/// A connection that has already moved 1,000 frames.
-fn flow(upload: bool) -> Flow {
-    let mut chain = Chain::new(&churn::SETUP).expect("a chain");
-    let (limit, received) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Received::default())));
-    let (end, most) = (Rc::clone(&received), Rc::clone(&limit));
-    let app = move |sends: bool| -> Box<dyn App> {
-        match sends {
-            true => Box::new(Source::up_to(Rc::clone(&most))),
-            false => Box::new(Sink(Rc::clone(&end))),
-        }
-    };
-    let (_, port) = IMPORTS[0];
-    let client = app(upload);
-    chain.server.listen(port, Box::new(move |_| app(!upload)));
-    warm(&mut chain);
-    chain.connect(0, client).expect("a connection");
-    let mut flow = Flow { chain, limit, received, upload };
-    flow.relay(FRAMES * SEGMENT);
-    flow
-}
-
-fn warm(chain: &mut Chain) {
-    chain
-        .run_until("warm tunnels", PATIENCE, |c| c.counters().0.tunnels_opened > 0)
-        .expect("a tunnel");
-}
-
-#[library_benchmark(setup = flow, config = config())]
+#[library_benchmark(setup = one_flow, config = config())]
 #[bench::upload(args = (true))]
 #[bench::download(args = (false))]
-fn step(mut flow: Flow) -> Flow {
-    flow.chain.poll_a_by(counted_turn);
-    flow.relay(FRAMES * SEGMENT);
-    flow
+fn step(mut flows: Flows) -> Flows {
+    flows.chain.poll_a_by(counted_turn);
+    flows.relay(FRAMES * SEGMENT).expect("all of it");
+    flows
+}
+
+fn many_flows(workers: usize, spread: Spread) -> Flows {
+    let setup = Setup { workers, spread, frames: 8_192, ..churn::SETUP };
+    warm(&setup, FLOWS, true, FRAMES_EACH)
+}
+
+// The same work for one worker and for several.
+#[library_benchmark(setup = many_flows, config = config())]
+#[bench::one(args = (1, Spread::Rss))]
+#[bench::two(args = (2, Spread::Rss))]
+#[bench::four(args = (4, Spread::Rss))]
+#[bench::four_own_hash(args = (4, Spread::OwnHash))]
+#[bench::four_random(args = (4, Spread::Random))]
+fn workers(mut flows: Flows) -> Flows {
+    flows.chain.poll_a_by(counted_turn);
+    flows.relay(FRAMES_EACH * SEGMENT).expect("all of it");
+    flows.chain.ensure_no_loss().expect("no loss");
+    flows
 }
 
 fn warm_chain() -> Chain {
@@ -110,4 +83,4 @@ fn tunnel_open(mut chain: Chain) -> Chain {
     chain
 }
 
-library_benchmark_group!(name = relay; benchmarks = step, tunnel_open);
+library_benchmark_group!(name = relay; benchmarks = step, workers, tunnel_open);

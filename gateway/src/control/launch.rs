@@ -49,17 +49,22 @@ pub(super) fn launch(
 ) -> Result<(Launched, WorkerPorts, Steering), LaunchError> {
     let (eal, huge) = start_eal("clgw", &config.eal, config.ports.iter().map(|p| &p.device))?;
     let workers = config.workers.count();
-    let steering = Steering::software(workers as u16);
+    let failed = |port: &PortConfig, error: Box<DpdkError>| LaunchError::Port {
+        port: port.name.clone(),
+        device: port.device.to_string(),
+        error,
+    };
+    let tables = config.ports.iter().map(|port| {
+        let entries = port::table_entries(&eal, port.device.name());
+        entries.map_err(|error| failed(port, Box::new(error)))
+    });
+    let tables = tables.collect::<Result<Vec<u16>, _>>()?;
+    let steering = Steering::new(workers as u16, tables);
     let mut launched = Launched { ports: Vec::new(), pools: Vec::new(), eal, huge };
     let mut by_worker: WorkerPorts = (0..workers).map(|_| Vec::new()).collect();
     let room = data_room(config.ports.iter().map(largest_packet).max().unwrap_or(1500));
     let mbufs = mbufs_per_port(config.eal.memory_mib, config.ports.len(), room, huge)?;
     for (n, port) in config.ports.iter().enumerate() {
-        let failed = |error: Box<DpdkError>| LaunchError::Port {
-            port: port.name.clone(),
-            device: port.device.to_string(),
-            error,
-        };
         let started = port::start(
             &launched.eal,
             &PortRequest {
@@ -82,7 +87,7 @@ pub(super) fn launch(
                     workers,
                 });
             }
-            Err(PortStartError::Dpdk(error)) => return Err(failed(error)),
+            Err(PortStartError::Dpdk(error)) => return Err(failed(port, error)),
         };
         let StartedPort { port: running, pool, queues, driver, caps } = started;
         for (worker, io) in queues.into_iter().enumerate() {

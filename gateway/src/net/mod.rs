@@ -38,7 +38,7 @@ pub use rate::TokenBucket;
 pub use route::Route;
 pub use segment::{TcpFlags, TcpPacket, request_checksum};
 pub use stack::{Ingress, PortStack};
-pub use steer::{Steering, SteeringError};
+pub use steer::Steering;
 
 /// Where frames to send go.
 pub trait TxSink {

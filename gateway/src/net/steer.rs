@@ -3,23 +3,14 @@
 
 use dpdk_bindings::IpVersion;
 use dpdk_bindings::rss::{self, RssKey, Toeplitz};
-use thiserror::Error;
 
 use super::FlowKey;
 use crate::port::Rss;
 
-/// Buckets of the redirection table of software steering.
-const SOFTWARE_BUCKETS: u16 = 128;
+/// Entries of the redirection table, unless a device has fewer.
+const ENTRIES: u16 = 128;
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SteeringError {
-    #[error("the RSS key has {0} bytes; set one of at least {len} bytes", len = rss::KEY_LEN)]
-    Key(usize),
-    #[error("the RSS redirection table has {0} entries; the device must report a power of two")]
-    Table(usize),
-}
-
-/// A device's RSS configuration, ready to be computed with.
+/// The RSS configuration of a gateway's ports, ready to be computed with.
 #[derive(Clone)]
 pub struct Steering {
     rss: Rss,
@@ -27,22 +18,27 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// # Errors
-    /// Key or redirection table unusable, see [`SteeringError`].
-    pub fn new(rss: Rss) -> Result<Self, SteeringError> {
-        let key = RssKey::new(&rss.key).map_err(|_| SteeringError::Key(rss.key.len()))?;
-        if !rss.reta.len().is_power_of_two() {
-            return Err(SteeringError::Table(rss.reta.len()));
-        }
-        Ok(Self { rss, toeplitz: Toeplitz::new(&key) })
+    /// Over `workers` workers (at least one), for devices whose redirection tables have so many
+    /// entries; 0 is one without.
+    ///
+    /// The key is symmetric: both ends of a tunnel see the same hash, so gateways with equally many
+    /// workers give it the same one, and what is even at the importer is even at the exporter.
+    pub fn new(workers: u16, tables: impl IntoIterator<Item = u16>) -> Self {
+        let usable = |entries: &u16| entries.is_power_of_two() && *entries >= workers;
+        // A larger table can repeat a smaller one.
+        let entries = tables.into_iter().filter(usable).fold(ENTRIES, u16::min);
+        Self::with_key(&RssKey::SYMMETRIC, rss::even_reta(entries, workers))
     }
 
-    /// Steering in software over `workers` workers (at least one), where the device has none.
+    /// Over `workers` workers, where no device has a table.
     pub fn software(workers: u16) -> Self {
-        let key = RssKey::MICROSOFT;
-        let reta = rss::even_reta(SOFTWARE_BUCKETS, workers);
+        Self::new(workers, [])
+    }
+
+    /// What a device does that has this key and this table, whose length is a power of two.
+    pub fn with_key(key: &RssKey, reta: Vec<u16>) -> Self {
         let rss = Rss { key: key.as_bytes().to_vec(), reta };
-        Self { rss, toeplitz: Toeplitz::new(&key) }
+        Self { rss, toeplitz: Toeplitz::new(key) }
     }
 
     pub fn rss(&self) -> &Rss {
@@ -88,7 +84,7 @@ impl Steering {
 }
 
 impl std::fmt::Debug for Steering {
-    // Not the key: whoever has it can choose the worker it hits.
+    // Without 36 KiB of tables.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Steering").field("reta", &self.rss.reta).finish_non_exhaustive()
     }
@@ -105,7 +101,7 @@ mod tests {
     /// The published vectors: source, destination, hash with ports.
     #[test]
     fn agrees_with_the_published_vectors() {
-        let steering = Steering::software(1);
+        let steering = Steering::with_key(&RssKey::MICROSOFT, vec![0]);
         for (src, dst, hash) in [
             ("66.9.149.187:2794", "161.142.100.80:1766", 0x51cc_c178),
             ("199.92.111.2:14230", "65.69.140.83:4739", 0xc626_b0ea),
@@ -137,14 +133,47 @@ mod tests {
     }
 
     #[test]
-    fn unusable_device_settings_are_refused() {
-        let short = Rss { key: vec![0; 39], reta: vec![0] };
-        assert_eq!(Steering::new(short).unwrap_err(), SteeringError::Key(39));
-        for reta in [vec![], vec![0; 3]] {
-            let bad = Rss { key: RssKey::MICROSOFT.as_bytes().to_vec(), reta: reta.clone() };
-            assert_eq!(Steering::new(bad).unwrap_err(), SteeringError::Table(reta.len()));
+    fn both_directions_have_the_same_owner() {
+        let steering = Steering::software(5);
+        for (one, other) in [
+            ("10.0.0.9:40000", "10.0.0.1:443"),
+            ("[fd00::9]:40000", "[fd00::1]:443"),
+            ("192.0.2.77:16384", "198.51.100.3:4443"),
+        ] {
+            assert_eq!(steering.hash(&key(one, other)), steering.hash(&key(other, one)));
         }
-        let long = Rss { key: vec![7; 52], reta: vec![4; 64] };
-        assert_eq!(Steering::new(long).unwrap().owner(&key("1.2.3.4:5", "6.7.8.9:1")), 4);
+        // And that although clients differ in little else than their ports.
+        let hashes: std::collections::HashSet<u32> = (1..=999)
+            .map(|n| steering.hash(&key(&format!("10.0.0.9:{n}"), "10.0.0.1:443")))
+            .collect();
+        assert_eq!(hashes.len(), 999);
+    }
+
+    /// A device looks at as many low bits of the hash as its table has, and the gateway at as many
+    /// as its own has.
+    #[test]
+    fn devices_with_tables_of_any_size_spread_as_we_compute() {
+        for (workers, tables) in [
+            (1, vec![64]),
+            (2, vec![2, 512]),
+            (3, vec![0, 64, 512]),
+            (3, vec![512, 128]),
+            (7, vec![2048]),
+            (64, vec![64, 128]),
+        ] {
+            let steering = Steering::new(workers, tables.iter().copied());
+            for entries in tables.into_iter().filter(|entries| *entries > 0) {
+                let table = steering.rss().table(entries).expect("a table for this device");
+                assert_eq!(table.len(), usize::from(entries));
+                for hash in (0..4_096).map(|n: u32| n.wrapping_mul(0x9e37_79b9)) {
+                    let queue = rss::queue_of(&table, hash).expect("a power of two");
+                    assert_eq!(queue, steering.owner_of_hash(hash), "{workers} of {entries}");
+                }
+            }
+        }
+        // A table that is none, or in which some worker has no place.
+        for (workers, entries) in [(3, 96), (3, 2), (65, 64)] {
+            assert_eq!(Steering::new(workers, [entries]).rss().table(entries), None);
+        }
     }
 }

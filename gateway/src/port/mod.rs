@@ -13,7 +13,7 @@ pub mod sim;
 mod start;
 
 pub use mac::{MacAddr, ParseMacError};
-pub use start::{PortRequest, PortStartError, StartedPort, start};
+pub use start::{PortRequest, PortStartError, StartedPort, start, table_entries};
 
 /// What is reached through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,17 @@ pub struct Rss {
     pub reta: Vec<u16>,
 }
 
+impl Rss {
+    /// What a device with a table of `entries` has to have in it to spread as this does; `None` if
+    /// nothing makes it.
+    pub fn table(&self, entries: u16) -> Option<Vec<u16>> {
+        let entries = usize::from(entries);
+        let repeats = |(n, queue): (usize, &u16)| self.reta[n % entries] == *queue;
+        let can = entries.is_power_of_two() && self.reta.iter().enumerate().all(repeats);
+        can.then(|| self.reta.iter().copied().cycle().take(entries).collect())
+    }
+}
+
 /// What one port can do; fixed once the port runs.
 #[derive(Clone, Debug)]
 pub struct PortCaps {
@@ -111,8 +122,8 @@ pub struct PortCaps {
     pub tx_checksum: bool,
     /// The device verifies checksums of received frames (see [`RxMeta`]).
     pub rx_checksum: bool,
-    /// Known key and table of the device, `None` where it has none or cannot tell: then workers
-    /// hand frames to each other in software.
+    /// What the device was told and says that it does; `None` where it cannot be told or does not
+    /// say: then workers hand frames to each other in software.
     pub rss: Option<Rss>,
 }
 

@@ -1,7 +1,8 @@
 //! Starting a DPDK port with its queues.
 
+use dpdk_bindings::rss::KEY_LEN;
 use dpdk_bindings::{
-    DpdkError, Eal, MbufPool, PoolConfig, Port, PortConfig, RssConfig, RssKey, RssTypes,
+    DpdkError, Eal, MbufPool, PoolConfig, Port, PortConfig, PortInfo, RssConfig, RssKey, RssTypes,
     RxOffloads, Started, TxOffloads,
 };
 
@@ -22,7 +23,7 @@ pub struct PortRequest<'a> {
     pub mtu: usize,
     /// Queue pairs.
     pub queues: u16,
-    /// Set where the device can be told how to spread packets.
+    /// How the device is to spread packets, where it can be told.
     pub rss: Option<&'a Rss>,
 }
 
@@ -74,7 +75,8 @@ pub fn start(eal: &Eal, request: &PortRequest<'_>) -> Result<StartedPort, PortSt
     if tx_checksum {
         tx_offloads = TxOffloads::IPV4_CKSUM | TxOffloads::TCP_CKSUM;
     }
-    let rss = request.rss.filter(|_| info.reta_size > 0 && info.rss_key_len > 0);
+    let rss = request.rss.filter(|_| !(info.rss_types & RssTypes::TCP).is_empty());
+    let key = rss.and_then(|rss| RssKey::new(&rss.key).ok());
     let wanted = PortConfig {
         rx_queues: request.queues,
         tx_queues: request.queues,
@@ -83,10 +85,11 @@ pub fn start(eal: &Eal, request: &PortRequest<'_>) -> Result<StartedPort, PortSt
             .then_some(request.mtu as u16),
         rx_offloads,
         tx_offloads,
-        rss: rss.map(|rss| RssConfig {
+        // Without a table as well: whatever queue it chooses, one core is not to receive all.
+        rss: rss.map(|_| RssConfig {
             types: RssTypes::TCP,
-            key: RssKey::new(&rss.key).ok(),
-            reta: Some(rss.reta.iter().copied().cycle().take(info.reta_size.into()).collect()),
+            key: key.filter(|_| takes_key(&info)),
+            reta: None,
         }),
         // Neighbour solicitations come by multicast.
         promiscuous: true,
@@ -99,9 +102,41 @@ pub fn start(eal: &Eal, request: &PortRequest<'_>) -> Result<StartedPort, PortSt
         mtu: request.mtu,
         tx_checksum,
         rx_checksum,
-        rss: rss.cloned(),
+        rss: rss.filter(|rss| key.is_some_and(|key| spreads(&port, rss, &key))).cloned(),
     };
     let queue = |(rx, tx)| DpdkPort::new(rx, tx, pool.clone(), caps.clone());
     let queues = pairs.into_iter().map(queue).collect();
     Ok(StartedPort { queues, port, pool, driver: info.driver, caps })
+}
+
+/// Entries of a port's redirection table; 0 if it has none.
+///
+/// # Errors
+/// There is no such port.
+pub fn table_entries(eal: &Eal, device: &str) -> Result<u16, DpdkError> {
+    Ok(eal.port_by_name(device)?.info()?.reta_size)
+}
+
+/// Whether the device takes a key when it is configured.
+fn takes_key(info: &PortInfo) -> bool {
+    usize::from(info.rss_key_len) >= KEY_LEN
+}
+
+/// Tells a device the rest of how to spread packets, and asks it what it does now. Behind the start:
+/// some have another table then, and one that refuses is still a port.
+fn spreads(port: &Port<Started>, rss: &Rss, key: &RssKey) -> bool {
+    let tell = || {
+        let info = port.info().ok()?;
+        if !takes_key(&info) {
+            // Of those that state no length some take a key all the same.
+            port.set_rss(key, RssTypes::TCP).ok()?;
+        }
+        let table = rss.table(info.reta_size)?;
+        port.set_reta(&table).ok()?;
+        let (now, types) = port.rss().ok()?;
+        let same_key = now.as_bytes()[..KEY_LEN] == key.as_bytes()[..KEY_LEN];
+        let ports = RssTypes::IPV4_TCP | RssTypes::IPV6_TCP;
+        Some(same_key && types.contains(ports) && port.reta().ok()? == table)
+    };
+    tell().unwrap_or(false)
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use clgw_policy::SourceFile;
-use rand::RngExt;
+use dpdk_bindings::RssKey;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use smoltcp::wire::{IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket};
 
 use super::SIM_RING;
@@ -21,6 +22,17 @@ use crate::telemetry::{Counters, Event, EventQueue};
 use crate::time::Instant;
 use crate::tls::{Identity, Inline};
 use crate::worker::{Inboxes, Shared, Snapshot, Worker, WorkerConfig, WorkerPort};
+
+/// On which queue of a simulated port a frame arrives, where there are several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// The one that RSS names: a device that was told.
+    Rss,
+    /// One for each connection, but by a hash that the gateway does not know: af_packet's fanout.
+    OwnHash,
+    /// Any one, frame by frame.
+    Random,
+}
 
 /// What a simulated gateway is made from.
 #[derive(Debug)]
@@ -37,8 +49,7 @@ pub struct GatewaySetup<'a> {
     pub checksum_offload: bool,
     /// Frames of the pool.
     pub frames: usize,
-    /// Frames reach any worker, not the one they belong to: what af_packet's fanout does.
-    pub scatter: bool,
+    pub spread: Spread,
 }
 
 struct NoResolver;
@@ -57,10 +68,12 @@ pub struct SimGateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
     retired: Vec<Arc<Snapshot>>,
     events: EventQueue,
-    steering: Steering,
     pool: SimPool,
     checksum_offload: bool,
-    scatter: bool,
+    spread: Spread,
+    /// What the device computes where `spread` depends on the connection.
+    device: Steering,
+    rng: StdRng,
     /// Read before and after the workers' turns, and nothing else: cycles, allocations.
     pub meter: Option<fn() -> u64>,
     /// Sum of what `meter` advanced by, modulo 2^64: it may go down.
@@ -71,6 +84,7 @@ impl SimGateway {
     /// # Panics
     /// If the texts of `setup` are not valid: a simulation is written by hand.
     pub fn new(setup: &GatewaySetup<'_>, mut seed: [u8; 32]) -> Self {
+        let rng = StdRng::from_seed(seed);
         let host = ConfigHost { cpus: (0..64).collect() };
         let loaded = config::parse(Path::new("gateway.yaml"), setup.config, &host);
         let Some(mut config) = loaded.config else {
@@ -87,6 +101,10 @@ impl SimGateway {
         let shared = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
         let workers = config.workers.count() as u16;
         let steering = Steering::software(workers);
+        let device = match setup.spread {
+            Spread::OwnHash => Steering::with_key(&RssKey::MICROSOFT, steering.rss().reta.clone()),
+            Spread::Rss | Spread::Random => steering.clone(),
+        };
         let inboxes = Inboxes::new(workers);
         let events = EventQueue::default();
         let mtu = config.ports.iter().map(|p| p.mtu).max().unwrap_or(1500);
@@ -122,10 +140,11 @@ impl SimGateway {
             snapshot: shared,
             retired: vec![snapshot],
             events,
-            steering,
             pool,
             checksum_offload: setup.checksum_offload,
-            scatter: setup.scatter,
+            spread: setup.spread,
+            device,
+            rng,
             meter: None,
             metered: 0,
         }
@@ -167,27 +186,27 @@ impl SimGateway {
         self.events.pop()
     }
 
-    pub(super) fn deliver(&mut self, port: usize, mut frame: SimFrame, rng: &mut StdRng) {
+    /// Puts a frame that arrived into a receive ring; it is lost if that is full.
+    pub fn deliver(&mut self, port: usize, mut frame: SimFrame) {
         if self.checksum_offload {
             let good = RxChecksum::Good;
             frame.set_rx_meta(RxMeta { ip: good, l4: good, rss_hash: None });
         }
-        let queue = match self.workers.len() {
-            1 => 0,
-            n if self.scatter => rng.random_range(0..n),
-            n => usize::from(self.rss(frame.data())) % n,
+        let queue = match (self.workers.len(), self.spread) {
+            (1, _) => 0,
+            (n, Spread::Random) => self.rng.random_range(0..n),
+            // What is not TCP goes to the first.
+            (_, Spread::Rss | Spread::OwnHash) => {
+                tcp_key(frame.data()).map_or(0, |key| self.device.owner(&key).into())
+            }
         };
         if let Some(io) = self.workers[queue].ports_mut().nth(port) {
             io.deliver(frame);
         }
     }
 
-    /// The queue that RSS would choose; what is not TCP goes to the first.
-    fn rss(&self, frame: &[u8]) -> u16 {
-        tcp_key(frame).map_or(0, |key| self.steering.owner(&key))
-    }
-
-    pub(super) fn collect(&mut self, port: usize) -> Option<SimFrame> {
+    /// Takes the oldest sent frame of some worker off the wire.
+    pub fn collect(&mut self, port: usize) -> Option<SimFrame> {
         self.workers.iter_mut().find_map(|w| w.ports_mut().nth(port)?.collect())
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-pub use gateway::{GatewaySetup, SimGateway};
+pub use gateway::{GatewaySetup, SimGateway, Spread};
 pub use host::{Host, HostSetup};
 pub use pki::{Pki, SimTime};
 
@@ -194,7 +194,7 @@ impl World {
             if let Some(Reverse(flight)) = self.flights.pop() {
                 match flight.to {
                     End::Host(h) => self.hosts[h].deliver(flight.frame),
-                    End::Gateway(g, p) => self.gateways[g].deliver(p, flight.frame, &mut self.rng),
+                    End::Gateway(g, p) => self.gateways[g].deliver(p, flight.frame),
                 }
             }
         }

@@ -33,8 +33,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     pub(super) fn take_inbox(&mut self) -> bool {
         let mut any = false;
-        // Bounded: siblings may fill the inbox as fast as it empties.
-        for _ in 0..RX_BURST {
+        // Bounded: siblings may fill the inbox as fast as it empties. But not by less than what the
+        // ports give in a turn, or a device with one queue would fill it for good.
+        for _ in 0..RX_BURST * self.ports.len() {
             match self.inboxes.take(self.config.id) {
                 None => break,
                 Some(Message::Frame { port, frame }) => {
@@ -73,13 +74,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 None
             }
             Ingress::Tcp(packet) => self.segment(p, &packet, may_hand_off),
+            // Devices spread reports by the addresses of who reports.
             Ingress::PathMtu { key, seq, mtu } => {
                 self.path_mtu(&key, seq, mtu);
-                None
+                self.sibling(&key, may_hand_off)
             }
             Ingress::Unreachable { key, hard } => {
                 self.unreachable(&key, hard);
-                None
+                self.sibling(&key, may_hand_off)
             }
         };
         if let Some(owner) = owner {
@@ -112,11 +114,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             return None;
         }
-        if may_hand_off && self.config.workers > 1 {
-            let owner = self.steering.owner(&packet.key);
-            if owner != self.config.id {
-                return Some(owner);
-            }
+        if let Some(owner) = self.sibling(&packet.key, may_hand_off) {
+            return Some(owner);
         }
         if packet.is_syn() {
             self.syn(p, packet);
@@ -137,6 +136,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let id = self.flows.get(key)?;
         self.ports[p].last_flow = Some((*key, id));
         Some(id)
+    }
+
+    /// The worker that a connection belongs to, if that is another and may be given its frames.
+    fn sibling(&self, key: &FlowKey, may_hand_off: bool) -> Option<u16> {
+        let owner = (may_hand_off && self.config.workers > 1).then(|| self.steering.owner(key));
+        owner.filter(|owner| *owner != self.config.id)
     }
 
     pub(super) fn refuse(&mut self, p: usize, packet: &TcpPacket<'_>) {

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use crate::lab::{Lab, Place, Process};
+use crate::lab::{Lab, Place, Process, eventually};
 use crate::site::Site;
 
 /// EAL takes a quarter of a second on an idle machine.
@@ -28,6 +28,22 @@ impl Gateway {
 
     pub fn wait_ready(&mut self) {
         self.0.wait_for(" ready ", READY);
+    }
+
+    /// What each of its workers has counted.
+    pub fn counters(&mut self, workers: usize) -> Vec<serde_json::Value> {
+        let all = |text: &str| -> Vec<serde_json::Value> {
+            // A line that is not yet written to its end does not count.
+            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            let stats = whole.lines().filter_map(|line| line.split_once(" counters={"));
+            stats.map(|(_, rest)| serde_json::from_str(&format!("{{{rest}")).unwrap()).collect()
+        };
+        let before = all(&self.0.text()).len();
+        self.0.signal("USR1");
+        eventually("counters", READY, || {
+            let mut all = all(&self.0.text());
+            (all.len() == before + workers).then(|| all.split_off(before))
+        })
     }
 
     /// Exit code of a gateway that ends by itself or was told to.

@@ -24,3 +24,4 @@ mod peers;
 mod policies;
 mod transfers;
 mod wire;
+mod workers;

@@ -21,6 +21,8 @@ pub struct SiteOptions {
     pub file_prefix: String,
     pub drain: String,
     pub hugepages: &'static str,
+    /// The device of the peer side, if it is not the namespace's `wan0`.
+    pub wan: Option<String>,
 }
 
 impl SiteOptions {
@@ -34,6 +36,7 @@ impl SiteOptions {
             file_prefix: format!("clgw-{peer}"),
             drain: "20s".into(),
             hugepages: "auto",
+            wan: None,
         }
     }
 
@@ -137,6 +140,8 @@ impl Site {
         }
         let queues = options.cpus.len().max(1);
         let ring = format!("qpairs={queues},blocksz=131072,framesz=2048,framecnt=4096");
+        let wan0 = format!("net_af_packet1,iface=wan0,{ring}");
+        let wan_device = options.wan.as_ref().unwrap_or(&wan0);
         let cpus = match options.cpus.as_slice() {
             [] => String::new(),
             cpus => format!("  count: {}\n  cpus: {cpus:?}\n", cpus.len()),
@@ -152,7 +157,7 @@ impl Site {
                  ports:\n  \
                  - name: service0\n    device: \"net_af_packet0,iface=svc0,{ring}\"\n    \
                  side: service\n    addresses: {service:?}\n  \
-                 - name: wan0\n    device: \"net_af_packet1,iface=wan0,{ring}\"\n    \
+                 - name: wan0\n    device: \"{wan_device}\"\n    \
                  side: peer\n    addresses: {wan:?}\n\
                  {vips}\
                  drain: {{ deadline: {drain} }}\n",

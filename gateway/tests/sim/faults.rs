@@ -216,27 +216,6 @@ fn a_cut_ends_everything_by_reset() {
     run(&mut world, 5, |w| w.hosts[SERVER].connections() == 0);
 }
 
-#[test]
-fn two_workers_whatever_queue_a_frame_arrives_on() {
-    for scatter in [false, true] {
-        let mut world = Sites { workers: 2, scatter, ..Sites::default() }.build();
-        let (client, server) = (Script::new(20_000, 200_000), Script::new(200_000, 20_000));
-        let _served = serve(&mut world, server);
-        let watches: Vec<_> = (0..40).map(|_| connect(&mut world, WEB, client.clone())).collect();
-        run(&mut world, 120, |_| watches.iter().all(|w| w.borrow().complete(&client)));
-        for g in [A, B] {
-            let shares: Vec<u64> = world.gateways[g]
-                .workers
-                .iter()
-                .map(|w| w.counters().clients_accepted + w.counters().services_connected)
-                .collect();
-            assert!(shares.iter().all(|n| *n > 5), "gateway {g}: {shares:?}");
-            let strays = world.gateways[g].counters().strays;
-            assert_eq!(strays > 0, scatter, "gateway {g}: {strays} strays");
-        }
-    }
-}
-
 /// The service has said everything and closes, its last bytes still wait in the gateway for a slow
 /// wire, and only then the client ends its direction: the bytes arrive, and the end behind them.
 #[test]

@@ -46,8 +46,8 @@ impl Target {
         let mac = |world: &mut World, gateway: usize| {
             world.gateways[gateway].workers[0].ports_mut().nth(self.port).unwrap().caps().mac.0
         };
-        // Answers to hosts of the clients' network that do not exist reach nobody.
-        let router = if self.port == 0 { [2, 0xbb, 0, 0, 0, 1] } else { mac(world, 0) };
+        // Answers to hosts that do not exist reach nobody.
+        let router = if self.gateway == 0 { [2, 0xbb, 0, 0, 0, 1] } else { mac(world, 0) };
         let macs = (mac(world, self.gateway), router);
         let frame = frame(macs, from, self.address, segment);
         let gateway = &mut world.gateways[self.gateway];

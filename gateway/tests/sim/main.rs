@@ -10,3 +10,4 @@ mod memory;
 mod refusal;
 mod sites;
 mod syn_flood;
+mod workers;

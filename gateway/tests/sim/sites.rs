@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clgw::net::MacAddr;
-use clgw::sim::{App, End, GatewaySetup, HostSetup, LinkConfig, Pki, SocketIo, World};
+use clgw::sim::{App, End, GatewaySetup, HostSetup, LinkConfig, Pki, SocketIo, Spread, World};
 use clgw::telemetry::{CloseReason, Event};
 use clgw::tls::Identity;
 use clgw_policy::PolicyId;
@@ -94,7 +94,7 @@ pub struct Sites {
     pub seed: u64,
     pub mtu: usize,
     pub workers: usize,
-    pub scatter: bool,
+    pub spread: Spread,
     pub wan: LinkConfig,
     pub lan: LinkConfig,
     pub objects_a: String,
@@ -111,7 +111,7 @@ impl Default for Sites {
             seed: 1,
             mtu: 1500,
             workers: 1,
-            scatter: false,
+            spread: Spread::Rss,
             wan: LinkConfig::CLEAN,
             lan: LinkConfig::CLEAN,
             objects_a: OBJECTS_A.to_owned(),
@@ -188,7 +188,7 @@ impl Sites {
                 mtu: None,
                 checksum_offload: false,
                 frames: 16_384,
-                scatter: self.scatter,
+                spread: self.spread,
             });
         }
         world.link(End::Host(CLIENT), End::Gateway(A, 0), self.lan);
