@@ -7,7 +7,8 @@ use clap::Args;
 
 use crate::lab::ends::{HELD, HOLDING, LISTENING};
 use crate::lab::{
-    Buffers, HOLD_PORTS, Lab, LabArgs, Line, Links, Net, PATIENCE, Place, Process, Subject, usage,
+    Between, Buffers, HOLD_PORTS, Lab, LabArgs, Line, Links, Net, PATIENCE, Place, Process,
+    Subject, usage,
 };
 use crate::progress::print_line;
 use crate::scenario::{Bench, Scenario};
@@ -108,7 +109,7 @@ fn measure(
         ends: subject.ends(),
         mtu: 1_500,
         offloads: subject != Subject::Clgw,
-        line: false,
+        between: Between::Wire,
         congestion: "cubic",
         cpus: lab.cpus,
     };

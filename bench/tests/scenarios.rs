@@ -78,7 +78,7 @@ fn memory_of_idle_connections() {
 #[test]
 fn a_new_connection_over_a_long_line_waits_for_one_round_trip() {
     let settings = ["--rtt", "50", "--fault", "0", "--subjects", "clgw", "--seconds", "2"];
-    let whose = ["--first-byte", "clgw,haproxy,direct"];
+    let whose = ["--parts", "transfers,first-byte", "--first-byte", "clgw,haproxy,direct"];
     let measurements = run(&[&["wan"][..], &settings, &whose].concat());
     assert!(median(&measurements, "1 stream", &[("subject", "clgw")]) > 1.0);
     let trips = |subject| median(&measurements, "first byte", &[("subject", subject)]);
@@ -86,5 +86,18 @@ fn a_new_connection_over_a_long_line_waits_for_one_round_trip() {
     for (subject, least) in [("direct", 2.0), ("haproxy", 3.0), ("clgw", 1.0)] {
         let trips = trips(subject);
         assert!(trips >= least && trips < least + 0.8, "{subject}: {trips} round trips");
+    }
+}
+
+#[test]
+fn a_line_is_shared_with_the_kernels_flows() {
+    let measurements = run(&["wan", "--parts", "beside", "--beside", "clgw,direct"]);
+    for subject in ["clgw", "direct"] {
+        let of = |metric| median(&measurements, metric, &[("subject", subject)]);
+        let (share, through, past) = (of("share"), of("subject"), of("CUBIC"));
+        assert!((100.0 * through / (through + past) - share).abs() < 0.1, "{subject}: {share} %");
+        assert!(through > 5.0 && past > 5.0, "{subject}: {through} and {past} Mb/s");
+        // The line carries 100 Mb/s, headers and all.
+        assert!((60.0..97.0).contains(&(through + past)), "{subject}: {through} and {past} Mb/s");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use clap::Args;
 
 use crate::lab::usage::Idle;
-use crate::lab::{Buffers, Cpus, Ends, Lab, LabArgs, Line, Links, Net, SUITE, Subject};
+use crate::lab::{Between, Buffers, Cpus, Ends, Lab, LabArgs, Line, Links, Net, SUITE, Subject};
 use crate::progress::print_line;
 use crate::report::Summary;
 use crate::scenario::{Bench, Scenario, at_least_one};
@@ -70,7 +70,7 @@ impl Mode {
             ends: subject.ends(),
             mtu: if self == Self::Mtu9000 { 9_000 } else { 1_500 },
             offloads: self == Self::Offload,
-            line: false,
+            between: Between::Wire,
             congestion: "cubic",
             cpus,
         }

@@ -23,14 +23,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::capture::Wire;
-pub use self::net::{Ends, Links, Net, Place};
+pub use self::net::{Between, Ends, Links, Net, Place};
 pub use self::peers::clgw::Buffers;
 pub use self::peers::{Gateways, HOLD_PORTS, IPERF_PORT, PEER_PORT, SUITE, TINY_PORT};
 pub use self::process::{Process, ensure_root, program, run as run_program};
 pub use self::subject::Subject;
 
 use self::ends::{Connections, LISTENING, RoundTrips};
-use self::net::CongestionControls;
+use self::net::{CongestionControls, SERVER_BESIDE};
 use self::peers::Site;
 use self::priority::Priority;
 use crate::environment::{self, Environment};
@@ -103,6 +103,8 @@ pub struct Lab {
     pub interrupt: Interrupt,
     /// Of our own gateways.
     pub buffers: Buffers,
+    /// Of our own gateways towards each other; `None` = their default.
+    pub congestion: Option<&'static str>,
     /// Started so far: each has a log of its own.
     ends: AtomicUsize,
     _congestion_controls: CongestionControls,
@@ -147,6 +149,7 @@ impl Lab {
             cpus,
             interrupt: interrupt.clone(),
             buffers,
+            congestion: None,
             ends: AtomicUsize::new(0),
             _congestion_controls: CongestionControls::allow_all()?,
             priority: Priority::raise(),
@@ -181,22 +184,30 @@ impl Lab {
     /// # Errors
     /// Something does not start, with the end of what it said.
     pub fn start(&self, subject: Subject, net: Net) -> anyhow::Result<Line<'_>> {
-        let iperf = IPERF_PORT.to_string();
-        let iperf =
-            ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", "10.2.0.2", "-p", &iperf];
-        let mut iperf = net.spawn("iperf3-server", Place::Server, self.cpus.rest, &iperf)?;
-        iperf.wait_for("Server listening", PATIENCE)?;
+        let mut servers = vec![self.iperf_server(&net, "iperf3-server", "10.2.0.2")?];
+        if net.links().between == Between::SharedLine {
+            servers.push(self.iperf_server(&net, "iperf3-server-beside", SERVER_BESIDE)?);
+        }
         let mut tiny = self.end(&net, Place::Server, &["server", &server(TINY_PORT)])?;
         tiny.wait_for(LISTENING, PATIENCE)?;
         let sites = self.sites(net.dir())?;
         let gateways = subject.start(self, &net, &sites)?;
-        let servers = vec![iperf, tiny];
+        servers.push(tiny);
         let line = Line { lab: self, subject, gateways, servers, net };
         line.wait_until_open().with_context(|| line.logs())?;
         Ok(line)
     }
 
-    /// The line between the sites, for [`Links::line`].
+    fn iperf_server(&self, net: &Net, name: &str, address: &str) -> anyhow::Result<Process> {
+        let port = IPERF_PORT.to_string();
+        let command =
+            ["iperf3", "-s", "--forceflush", "--timestamps=%T ", "-B", address, "-p", &port];
+        let mut server = net.spawn(name, Place::Server, self.cpus.rest, &command)?;
+        server.wait_for("Server listening", PATIENCE)?;
+        Ok(server)
+    }
+
+    /// The line between the sites, for [`Between::Line`].
     ///
     /// # Errors
     /// It does not start.
@@ -351,6 +362,35 @@ impl Line<'_> {
         let within = PATIENCE + Duration::from_secs(seconds);
         let text = self.net.output("iperf3", Place::Client, self.lab.cpus.rest, &command, within);
         text.and_then(|text| transfer(&text)).with_context(|| format!("iperf3 -P {streams}"))
+    }
+
+    /// Uploads through the subject and past it at once, on [`Between::SharedLine`]; what arrived of
+    /// each after the first `warm_up` seconds. Past it the kernel's CUBIC sends.
+    ///
+    /// # Errors
+    /// Nothing of one arrived.
+    pub fn iperf_beside(
+        &self,
+        streams: usize,
+        (warm_up, seconds): (u64, u64),
+    ) -> anyhow::Result<[Transfer; 2]> {
+        let (port, streams) = (IPERF_PORT.to_string(), streams.to_string());
+        let (omit, time) = (warm_up.to_string(), seconds.to_string());
+        let spawn = |name: &str, target: &str, more: &[&str]| {
+            let command = [
+                "iperf3", "-c", target, "-p", &port, "-O", &omit, "-t", &time, "-P", &streams, "-J",
+            ];
+            self.net.spawn(name, Place::Client, self.lab.cpus.rest, &[&command, more].concat())
+        };
+        let subject = spawn("iperf3", self.subject.target(), &[])?;
+        let beside = spawn("iperf3-beside", SERVER_BESIDE, &["-C", "cubic"])?;
+        let within = PATIENCE + Duration::from_secs(warm_up + seconds);
+        let result = |mut client: Process| {
+            let status = client.wait(within)?;
+            ensure!(status.success(), "iperf3 ended with {status}:\n{}", client.last_lines());
+            transfer(&client.text())
+        };
+        Ok([result(subject)?, result(beside)?])
     }
 
     /// The server takes one test at a time, and resets whoever comes before it has heard of the end

@@ -2,7 +2,8 @@
 //!
 //!     client eth0 --- svc0 a wan0 --- wan0 b svc0 --- eth0 server
 //!
-//! or, with a fifth one for [`clgw::sim::line`], `a wan0 --- left line right --- wan0 b`.
+//! or, with a fifth one for [`clgw::sim::line`], `a wan0 --- left line right --- wan0 b`, and
+//! `client eth1 --- left1 line right1 --- eth1 server` where the hosts share the line with the gateways.
 //!
 //! Everything is taken away again when its value is dropped; signals that end a program end every
 //! wait with an error, so that values are dropped then, too. What a killed run has left,
@@ -57,6 +58,12 @@ const SITES: [Pair; 2] =
 const BETWEEN: [Pair; 1] = [[(Place::A, "wan0"), (Place::B, "wan0")]];
 const BY_LINE: [Pair; 2] =
     [[(Place::A, "wan0"), (Place::Line, "left")], [(Place::Line, "right"), (Place::B, "wan0")]];
+const BESIDE: [Pair; 2] = [
+    [(Place::Client, "eth1"), (Place::Line, "left1")],
+    [(Place::Line, "right1"), (Place::Server, "eth1")],
+];
+/// The server's address past the gateways.
+pub const SERVER_BESIDE: &str = "10.3.0.2";
 /// Addresses of the gateways' ends where the kernel has them.
 const KERNEL_ENDS: [(Place, &str, &str); 4] = [
     (Place::A, "svc0", "10.1.0.1/24"),
@@ -75,6 +82,26 @@ pub enum Ends {
     Kernel,
 }
 
+/// What is between the sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    Wire,
+    /// A place for a line process. Its frames are whole ones, so their checksums are computed.
+    Line,
+    /// The same, and the hosts are at it, too.
+    SharedLine,
+}
+
+impl Between {
+    fn pairs(self) -> Vec<Pair> {
+        match self {
+            Self::Wire => BETWEEN.to_vec(),
+            Self::Line => BY_LINE.to_vec(),
+            Self::SharedLine => [BY_LINE, BESIDE].concat(),
+        }
+    }
+}
+
 /// What the links are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Links {
@@ -82,9 +109,7 @@ pub struct Links {
     pub mtu: usize,
     /// Segments of 64 KiB pass, checksums are not computed: what veth does by itself.
     pub offloads: bool,
-    /// A place for a line process between the sites. Its frames are whole ones, so their
-    /// checksums are computed.
-    pub line: bool,
+    pub between: Between,
     /// Of all TCP of the kernel's.
     pub congestion: &'static str,
     pub cpus: Cpus,
@@ -142,9 +167,9 @@ impl Net {
     }
 
     fn connect(&self) -> anyhow::Result<()> {
-        let Links { ends, mtu, offloads, line, congestion, cpus } = self.links;
-        let between: &[Pair] = if line { &BY_LINE } else { &BETWEEN };
-        let pairs = [&SITES, between].concat();
+        let Links { ends, mtu, offloads, between, congestion, cpus } = self.links;
+        let line = between != Between::Wire;
+        let pairs = [&SITES[..], &between.pairs()].concat();
         let congestion = format!("net.ipv4.tcp_congestion_control={congestion}");
         for place in &Place::ALL[..if line { 5 } else { 4 }] {
             run("ip", &["netns", "add", &self.namespace(*place)])?;
@@ -176,7 +201,7 @@ impl Net {
             if !offloads {
                 off.extend(["tso", "off", "gso", "off", "gro", "off"]);
             }
-            if ends == Ends::Dpdk || (line && ["wan0", "left", "right"].contains(&interface)) {
+            if ends == Ends::Dpdk || (line && !["svc0", "eth0"].contains(&interface)) {
                 off.extend(["tx", "off"]);
             }
             if !off.is_empty() {
@@ -190,6 +215,11 @@ impl Net {
         }
         self.ip(Place::Client, &["addr", "add", "10.1.0.2/24", "dev", "eth0"])?;
         self.ip(Place::Server, &["addr", "add", "10.2.0.2/24", "dev", "eth0"])?;
+        if between == Between::SharedLine {
+            self.ip(Place::Client, &["addr", "add", "10.3.0.1/24", "dev", "eth1"])?;
+            let address = format!("{SERVER_BESIDE}/24");
+            self.ip(Place::Server, &["addr", "add", &address, "dev", "eth1"])?;
+        }
         if ends == Ends::Kernel {
             for (place, interface, address) in KERNEL_ENDS {
                 self.ip(place, &["addr", "add", address, "dev", interface])?;

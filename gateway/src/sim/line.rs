@@ -1,6 +1,7 @@
-//! A long line between two network interfaces of the kernel: delay, rate, loss, late frames. Not
+//! A long line between network interfaces of the kernel: delay, rate, loss, late frames. Not
 //! every kernel has netem, and this one loses the same frames for everybody who is measured on
-//! it. A process of its own on DPDK, with one af_packet port to either side.
+//! it. A process of its own on DPDK, with an af_packet port to either side, or several that share the
+//! line.
 //!
 //! Interfaces must hand on whole frames: segmentation, receive coalescing and checksum offload
 //! off at the other ends.
@@ -134,14 +135,14 @@ impl<F> Direction<F> {
     }
 }
 
-/// Forwards between the interfaces `left` and `right` until killed; says `listening` on stderr
-/// once it does, and then each second what it did to frames so far. Overflowed = the queue in front
-/// of the line was full; missed = this process was too slow.
+/// Forwards between the interfaces of each pair until killed; what comes from different pairs waits in
+/// one queue. Says `listening` on stderr once it does, and then each second what it did to frames so
+/// far. Overflowed = the queue in front of the line was full; missed = this process was too slow.
 ///
 /// # Errors
 /// The interfaces cannot be opened.
-pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError> {
-    let device = |n: u32, interface: &str| {
+pub fn run(pairs: &[[&str; 2]], config: LineConfig) -> Result<(), DpdkError> {
+    let device = |(n, interface): (usize, &&str)| {
         let ring = "blocksz=131072,framesz=2048,framecnt=4096";
         Device::Vdev(format!("net_af_packet{n},iface={interface},{ring}"))
     };
@@ -150,24 +151,29 @@ pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError>
         huge: HugePages::None,
         memory_mib: MEMORY_MIB,
         log_level: LogLevel::Error,
-        devices: vec![device(0, left), device(1, right)],
+        devices: pairs.as_flattened().iter().enumerate().map(device).collect(),
         ..EalConfig::default()
     })?;
     let _lcore = eal.register_thread()?;
     let pool = MbufPool::new(&eal, "line", PoolConfig { count: FRAMES, ..PoolConfig::default() })?;
-    let start = |name: &str| {
+    let start = |n: usize| {
         let config = PortConfig { promiscuous: true, ..PortConfig::default() };
-        let port = eal.port_by_name(name)?.configure(config, std::slice::from_ref(&pool))?;
+        let name = format!("net_af_packet{n}");
+        let port = eal.port_by_name(&name)?.configure(config, std::slice::from_ref(&pool))?;
         port.start()
     };
-    let (left, left_queues) = start("net_af_packet0")?;
-    let (right, right_queues) = start("net_af_packet1")?;
-    let mut ways: Vec<Way> = Vec::new();
     let now = Instant::now();
-    for ((left_rx, left_tx), (right_rx, right_tx)) in left_queues.into_iter().zip(right_queues) {
-        for (n, (rx, tx)) in [(0, (left_rx, right_tx)), (1, (right_rx, left_tx))] {
-            let direction = Direction::new(config, now, n);
-            ways.push(Way { rx, tx, direction, arrived: VecDeque::new() });
+    let way = |n| Way { lanes: Vec::new(), direction: Direction::new(config, now, n) };
+    let (mut ways, mut ports) = ([way(0), way(1)], Vec::new());
+    for n in 0..pairs.len() {
+        let (left, left_queues) = start(2 * n)?;
+        let (right, right_queues) = start(2 * n + 1)?;
+        ports.extend([left, right]);
+        for ((left_rx, left_tx), (right_rx, right_tx)) in left_queues.into_iter().zip(right_queues)
+        {
+            for (way, (rx, tx)) in ways.iter_mut().zip([(left_rx, right_tx), (right_rx, left_tx)]) {
+                way.lanes.push(Lane { rx, tx, arrived: VecDeque::new() });
+            }
         }
     }
     eprintln!("listening");
@@ -178,16 +184,20 @@ pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError>
         let now = Instant::now();
         let mut busy = false;
         for way in &mut ways {
-            way.rx.burst(&mut burst);
-            busy |= !burst.is_empty();
-            for mbuf in burst.drain(..) {
-                let bytes = mbuf.data().len();
-                way.direction.enter(now, mbuf, bytes);
+            for (n, lane) in way.lanes.iter_mut().enumerate() {
+                lane.rx.burst(&mut burst);
+                busy |= !burst.is_empty();
+                for mbuf in burst.drain(..) {
+                    let bytes = mbuf.data().len();
+                    way.direction.enter(now, (n, mbuf), bytes);
+                }
             }
-            while let Some(mbuf) = way.direction.leave(now) {
-                way.arrived.push_back(mbuf);
+            while let Some((n, mbuf)) = way.direction.leave(now) {
+                way.lanes[n].arrived.push_back(mbuf);
             }
-            way.tx.burst(&mut way.arrived);
+            for lane in &mut way.lanes {
+                lane.tx.burst(&mut lane.arrived);
+            }
         }
         if now > report {
             report = now + REPORT;
@@ -197,8 +207,8 @@ pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError>
             let lost = sum(|p| p.lost);
             let all = lost + sum(|p| p.forwarded) + sum(|p| p.overflowed);
             let (late, overflowed) = (sum(|p| p.late), sum(|p| p.overflowed));
-            let missed: u64 = [&left, &right]
-                .into_iter()
+            let missed: u64 = ports
+                .iter()
                 .filter_map(|port| port.stats().ok())
                 .map(|stats| stats.rx_missed + stats.rx_no_mbuf)
                 .sum();
@@ -212,10 +222,15 @@ pub fn run(left: &str, right: &str, config: LineConfig) -> Result<(), DpdkError>
     }
 }
 
+/// A direction, and who shares it; frames know whose they are.
 struct Way {
+    lanes: Vec<Lane>,
+    direction: Direction<(usize, Mbuf)>,
+}
+
+struct Lane {
     rx: RxQueue,
     tx: TxQueue,
-    direction: Direction<Mbuf>,
     arrived: VecDeque<Mbuf>,
 }
 

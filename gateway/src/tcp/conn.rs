@@ -5,6 +5,7 @@ use super::black_hole::BlackHole;
 use super::congestion::Control;
 use super::ecn::Ecn;
 use super::engine::ProfileId;
+use super::frto::Frto;
 use super::memory::{Memory, Use};
 use super::ring::Ring;
 use super::rtt::Rtt;
@@ -168,6 +169,7 @@ pub struct TcpConn {
     /// A round of acknowledgements ends here.
     pub(super) round_end: Seq,
     pub(super) doubt: Doubt,
+    pub(super) frto: Frto,
     // --- receiving
     pub(super) rx: Ring,
     pub(super) irs: Seq,
@@ -279,6 +281,7 @@ impl TcpConn {
             paced: false,
             round_end: Seq(0),
             doubt: Doubt::Judged,
+            frto: Frto::No,
             rx,
             irs: Seq(0),
             rcv_nxt: Seq(0),

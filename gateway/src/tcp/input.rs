@@ -11,6 +11,7 @@ use super::congestion::{Acked, Lost};
 use super::conn::{Ack, Doubt, Probe, Reduction, Repair, State, TcpConn, Timestamps};
 use super::ecn::{Ecn, Marks};
 use super::engine::{Profile, TcpEvent};
+use super::frto::Frto;
 use super::header::parse;
 use super::memory::Memory;
 use super::scoreboard::Delivered;
@@ -521,6 +522,9 @@ impl TcpConn {
         if brought {
             self.probed = false;
             self.spurious(original, advances);
+        }
+        self.judge_time_out(segment, (repeats, brought, advances));
+        if brought {
             self.repair(now, &delivered, advances, profile);
         }
     }
@@ -596,9 +600,14 @@ impl TcpConn {
         if let Repair::Fast(_) = self.repair {
             self.sent.saw_reordering();
         }
+        self.nothing_was_lost();
+    }
+
+    /// Takes back what a loss or a time-out has led to.
+    pub(super) fn nothing_was_lost(&mut self) {
         self.sent.find_all();
         self.control.get_mut().undo();
-        self.repair = Repair::No;
+        (self.repair, self.frto) = (Repair::No, Frto::No);
     }
 
     /// RFC 8985, section 7.4: a probe that was needed stands for a loss.

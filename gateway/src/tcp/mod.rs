@@ -12,6 +12,7 @@
 //! | what is sent, timers, the receive window | `output` | RFC 9293, 6298, 8985 (probes), 1122 |
 //! | losses by time and selective acknowledgements | `scoreboard`, `sent` | RFC 8985 (RACK), 2018, 6675, 2883 |
 //! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
+//! | time-outs that were none, without timestamps | `frto` | RFC 5682 |
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
 //! | the same by a model of the path, paced | `bbr` | draft-ietf-ccwg-bbr |
 //! | marks instead of losses | `ecn` | RFC 3168 |
@@ -34,6 +35,7 @@ mod cookie;
 mod cubic;
 mod ecn;
 mod engine;
+mod frto;
 mod header;
 mod input;
 mod isn;

@@ -33,7 +33,7 @@ const PACING_MAX: Duration = Duration::from_secs(1);
 
 /// What the next segment is, or a run of them.
 #[derive(Clone, Copy, Debug)]
-struct Next {
+pub(super) struct Next {
     seq: Seq,
     /// Of the last one, if there are several.
     control: TcpControl,
@@ -188,6 +188,7 @@ impl TcpConn {
             self.control.get_mut().timed_out(now, flight);
             self.doubt = Doubt::Open;
         }
+        self.doubt_time_out();
         self.repair = Repair::Slow(self.nxt);
         self.sent.lose_all();
     }
@@ -306,6 +307,9 @@ impl TcpConn {
             return Some(Next { control: TcpControl::Syn, fresh: true, ..Next::bare(self.iss) });
         }
         let mss = self.mss(profile).saturating_sub(self.sack_space());
+        if let Some(next) = self.next_in_doubt(now, mss) {
+            return next;
+        }
         if let Some((i, (start, end))) = self.sent.first_lost() {
             let piece = self.piece(start, end, mss);
             if self.waits(now) {
@@ -348,6 +352,7 @@ impl TcpConn {
     fn again(&mut self, now: Instant, i: usize, start: Seq, piece: (TcpControl, u32)) -> Next {
         let (control, len) = piece;
         self.sent.resent(i, len, now);
+        self.frto.sent_again(start + len);
         self.black_hole.sent_again(start, now);
         if self.doubt == Doubt::Open {
             self.doubt = Doubt::Since(self.clock(now));
@@ -368,7 +373,7 @@ impl TcpConn {
     }
 
     /// Bytes or a FIN that were not sent yet, at most `most` segments.
-    fn fresh(&mut self, now: Instant, mss: u32, probing: bool, most: usize) -> Option<Next> {
+    pub(super) fn fresh(&mut self, now: Instant, mss: u32, probing: bool, most: usize) -> Option<Next> {
         let carries = matches!(
             self.state,
             State::Established

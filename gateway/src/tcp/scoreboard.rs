@@ -288,6 +288,12 @@ impl Scoreboard {
         self.rack.reordering = true;
     }
 
+    /// What was sent again at a time-out had arrived before: that it was acknowledged soon does not
+    /// mean that what was sent in between is lost.
+    pub fn repeated_for_nothing(&mut self) {
+        self.rack.valid = false;
+    }
+
     /// A recovery has ended.
     pub fn recovered(&mut self) {
         self.rack.wider_for = self.rack.wider_for.saturating_sub(1);

@@ -71,7 +71,7 @@ fn act(role: &str) -> io::Result<()> {
         let delay = Duration::from_millis(number(1));
         let loss = number(2) as f64 / 10_000.0;
         let config = LineConfig { loss, seed: number(3), ..LineConfig::of_delay(delay) };
-        return line::run("left", "right", config).map_err(io::Error::other);
+        return line::run(&[["left", "right"]], config).map_err(io::Error::other);
     }
     if words[0] == "linux" {
         return crate::linux::act(&words);

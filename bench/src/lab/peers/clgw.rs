@@ -16,7 +16,8 @@ pub fn start(lab: &Lab, net: &Net, sites: &[Site; 2]) -> anyhow::Result<Gateways
     let mut gateways = Gateways::default();
     for site in sites {
         gateways.runtime_dirs.push(RuntimeDir::of(file_prefix(std::process::id(), site.name)));
-        let (config, objects) = files(site.place, site.cpu, net.links().mtu, lab.buffers);
+        let (config, objects) =
+            files(site.place, site.cpu, net.links().mtu, (lab.buffers, lab.congestion));
         let file = site.dir.join("gateway.yaml");
         write(&file, &config)?;
         fs::create_dir_all(site.dir.join("objects")).context("objects")?;
@@ -37,7 +38,12 @@ pub struct Buffers {
 }
 
 /// `gateway.yaml` and the objects of a site.
-fn files(place: Place, cpu: u16, mtu: usize, buffers: Buffers) -> (String, String) {
+fn files(
+    place: Place,
+    cpu: u16,
+    mtu: usize,
+    (buffers, congestion): (Buffers, Option<&str>),
+) -> (String, String) {
     let importer = place == Place::A;
     let (name, other, wan, other_wan, service) = if importer {
         ("site-a", "site-b", "192.0.2.1", "192.0.2.2", "10.1.0.1")
@@ -69,6 +75,9 @@ fn files(place: Place, cpu: u16, mtu: usize, buffers: Buffers) -> (String, Strin
     let sizes: Vec<String> =
         sizes.iter().filter_map(|(key, kib)| kib.map(|kib| format!("{key}: {kib}"))).collect();
     config.push_str(&format!("buffers: {{ {} }}\n", sizes.join(", ")));
+    if let Some(congestion) = congestion {
+        config.push_str(&format!("congestion: {{ peer: {congestion} }}\n"));
+    }
     let others: &[&str] = if importer { &[other_wan, "192.0.2.3"] } else { &[other_wan] };
     let mut objects = Objects::new(other, others);
     if importer {
@@ -91,10 +100,13 @@ mod tests {
 
     #[test]
     fn every_service_is_an_import_here_and_an_export_there() {
-        let (config, imports) = files(Place::A, 0, 1_500, Buffers::default());
-        let (_, exports) = files(Place::B, 1, 9_000, Buffers::default());
+        let (config, imports) = files(Place::A, 0, 1_500, (Buffers::default(), None));
+        let (_, exports) = files(Place::B, 1, 9_000, (Buffers::default(), None));
         assert_eq!(imports.matches("kind: Import").count(), SERVICES.len());
         assert_eq!(exports.matches("kind: Export").count(), SERVICES.len());
         assert_eq!(config.matches(VIP).count(), SERVICES.len());
+        assert!(!config.contains("congestion"));
+        let (config, _) = files(Place::A, 0, 1_500, (Buffers::default(), Some("cubic")));
+        assert!(config.contains("congestion: { peer: cubic }\n"));
     }
 }

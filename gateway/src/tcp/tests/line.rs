@@ -25,7 +25,14 @@ pub(super) struct Path {
     pub duplicate: f64,
     /// Segments that come 2 ms later than their neighbours.
     pub late: f64,
+    /// TCP options that a middlebox takes away, by their kind.
+    pub without: &'static [u8],
 }
+
+const SACK_PERMITTED: u8 = 4;
+const TIMESTAMPS: u8 = 8;
+/// What both sides may have agreed on.
+const WITHOUT: [&[u8]; 4] = [&[], &[TIMESTAMPS], &[SACK_PERMITTED], &[TIMESTAMPS, SACK_PERMITTED]];
 
 impl Default for Path {
     fn default() -> Self {
@@ -37,6 +44,7 @@ impl Default for Path {
             loss: 0.0,
             duplicate: 0.0,
             late: 0.0,
+            without: &[],
         }
     }
 }
@@ -55,6 +63,9 @@ pub(super) struct World {
     random: StdRng,
     /// Payload and headers, of both directions.
     sent: u64,
+    /// Where what each side has sent ends, and payload that was sent before.
+    ends: Vec<[Option<u32>; 2]>,
+    repeated: u64,
 }
 
 pub(super) fn settings(congestion: Congestion, ring: usize) -> TcpSettings {
@@ -72,20 +83,32 @@ impl World {
         let pair = |(n, settings): (usize, &TcpSettings)| {
             let side = |secret| Side::with(secret, *settings, memory);
             let (mut c, mut s) = (side(1 + n as u8), side(101 + n as u8));
-            call(&mut c, &mut s, now);
+            call_through(&mut c, &mut s, now, |syn| take_options(syn, line.without));
             [c, s]
         };
         let pairs = flows.iter().enumerate().map(pair).collect();
         let (flights, random) = (BinaryHeap::new(), StdRng::seed_from_u64(seed));
-        let (number, sent) = (0, 0);
-        Self { pairs, line, now, free_at: [now; 2], flights, number, random, sent }
+        let (number, sent, repeated) = (0, 0, 0);
+        let (free_at, ends) = ([now; 2], vec![[None; 2]; flows.len()]);
+        Self { pairs, line, now, free_at, flights, number, random, sent, ends, repeated }
+    }
+
+    fn count(&mut self, pair: usize, from: usize, segment: &[u8]) {
+        self.sent += segment.len() as u64;
+        let len = segment.len() - 20 - usize::from(segment[32] >> 4) * 4;
+        let end = seq_of(segment).wrapping_add(len as u32);
+        let before = self.ends[pair][from].get_or_insert(seq_of(segment));
+        let new = (end.wrapping_sub(*before) as i32).max(0) as usize;
+        *before = before.wrapping_add(new as u32);
+        self.repeated += len.saturating_sub(new) as u64;
     }
 
     /// Puts what a side has sent on the line.
     fn carry(&mut self, pair: usize, from: usize) {
-        let Path { delay, jitter, rate, queue, loss, duplicate, late } = self.line;
-        while let Some(segment) = self.pairs[pair][from].line.segments.pop_front() {
-            self.sent += segment.len() as u64;
+        let Path { delay, jitter, rate, queue, loss, duplicate, late, without } = self.line;
+        while let Some(mut segment) = self.pairs[pair][from].line.segments.pop_front() {
+            take_options(&mut segment, without);
+            self.count(pair, from, &segment);
             let begins = self.free_at[from].max(self.now);
             if rate > 0 && begins - self.now > queue {
                 continue;
@@ -128,6 +151,19 @@ impl World {
     }
 }
 
+/// Takes options of these kinds off a SYN.
+fn take_options(segment: &mut [u8], kinds: &[u8]) {
+    let (syn, end) = (segment[33] & 2 != 0, 20 + usize::from(segment[32] >> 4) * 4);
+    let mut at = 40;
+    while syn && at < end {
+        let len = if segment[at] <= 1 { 1 } else { usize::from(segment[at + 1]) };
+        if kinds.contains(&segment[at]) {
+            segment[at..at + len].fill(1);
+        }
+        at += len;
+    }
+}
+
 /// Byte `at` of what side `n` sends.
 pub(super) fn byte(n: usize, at: u64) -> u8 {
     ((at / 7).wrapping_mul(0x9e37_79b9) >> 11) as u8 ^ (n as u8) ^ at as u8
@@ -146,18 +182,24 @@ fn goodputs(line: Path, flows: &[Congestion], ring: usize, seconds: u64, seed: u
     let mut received = vec![0u64; flows.len()];
     while world.now < end {
         world.step();
-        for ([from, to], received) in world.pairs.iter_mut().zip(&mut received) {
-            from.send(|free| (free.len(), ()));
-            loop {
-                let n = to.conn.recv(|run| (run.len(), run.len()));
-                if n == 0 {
-                    break;
-                }
-                *received += n as u64;
-            }
+        for (pair, received) in world.pairs.iter_mut().zip(&mut received) {
+            *received += pump(pair);
         }
     }
     received.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / seconds as f64).collect()
+}
+
+/// One side sends all it can, the other one takes all there is; how many bytes.
+fn pump([from, to]: &mut [Side; 2]) -> u64 {
+    from.send(|free| (free.len(), ()));
+    let mut received = 0;
+    loop {
+        let n = to.conn.recv(|run| (run.len(), run.len()));
+        if n == 0 {
+            return received;
+        }
+        received += n as u64;
+    }
 }
 
 pub(super) fn long(rtt: u64, loss: f64) -> Path {
@@ -232,6 +274,34 @@ fn flows_share_a_line() {
         eprintln!("RTT {rtt} ms, queue {queue:?}: BBR {bbr:.1}, CUBIC {cubic:.1} Mb/s");
         assert!(cubic + bbr > 85.0, "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
         assert!(fair.contains(&share), "RTT {rtt} ms, queue {queue:?}: {rates:.1?}");
+    }
+}
+
+/// A line that stands still for longer than a time-out and then goes on: nothing is lost, so not
+/// much is sent again.
+#[test]
+fn a_line_that_stands_still_is_no_loss() {
+    for congestion in [Congestion::Cubic, Congestion::Bbr] {
+        for without in WITHOUT {
+            let (delay, queue) = (20 * MS, Duration::from_secs(2));
+            let line = Path { delay, rate: 100_000_000, queue, without, ..Path::default() };
+            let mut world = World::new(line, settings(congestion, 1 << 20), 5);
+            let start = world.now;
+            let mut stalls = [1_000, 3_000].into_iter().map(|ms| start + ms * MS).peekable();
+            let mut received = 0;
+            while world.now < start + Duration::from_secs(5) {
+                world.step();
+                received += pump(&mut world.pairs[0]);
+                if stalls.next_if(|at| *at <= world.now).is_some() {
+                    world.free_at = [world.now + 600 * MS; 2];
+                }
+            }
+            let rate = received as f64 * 8.0 / 5e6;
+            let label = format!("{congestion:?} without {without:?}");
+            eprintln!("{label}: {rate:.1} Mb/s, {} bytes again", world.repeated);
+            assert!(world.repeated < 2 * 4 * 1_460, "{label}: {} bytes again", world.repeated);
+            assert!(rate > 60.0, "{label}: {rate:.1} Mb/s");
+        }
     }
 }
 
@@ -313,6 +383,7 @@ proptest! {
     fn everything_arrives(
         seed in any::<u64>(),
         bbr in any::<bool>(),
+        without in prop::sample::select(&WITHOUT),
         loss in 0.0..0.1f64,
         duplicate in 0.0..0.1f64,
         delay in 0u64..80,
@@ -323,7 +394,7 @@ proptest! {
         b in 0u64..200_000,
     ) {
         let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
-        let line = Path { delay, jitter, rate, loss, duplicate, ..Path::default() };
+        let line = Path { delay, jitter, rate, loss, duplicate, without, ..Path::default() };
         let congestion = if bbr { Congestion::Bbr } else { Congestion::Cubic };
         exchange_all(line, congestion, ring, seed, [a, b]);
     }

@@ -109,11 +109,22 @@ fn seq_of(ip: &[u8]) -> u32 {
 
 /// The client has called and the server has heard it; the SYN.
 fn call(c: &mut Side, s: &mut Side, now: Instant) -> Vec<u8> {
+    call_through(c, s, now, |_| ())
+}
+
+/// The same with what happens to the SYN on its way.
+fn call_through(
+    c: &mut Side,
+    s: &mut Side,
+    now: Instant,
+    middlebox: impl FnOnce(&mut [u8]),
+) -> Vec<u8> {
     let (client, server) = addresses();
     let profile = c.engine.profile(PROFILE);
     assert!(c.engine.connect(&mut c.conn, now, client, server, profile));
     c.output(now);
-    let syn = c.line.segments.pop_front().unwrap();
+    let mut syn = c.line.segments.pop_front().unwrap();
+    middlebox(&mut syn);
     let profile = s.engine.profile(PROFILE);
     assert!(s.engine.accept(&mut s.conn, now, (server, client), profile, &syn[20..]));
     syn

@@ -304,6 +304,10 @@ impl Runner {
                 self.local = "[fd00::1]:4000".parse().unwrap();
                 self.remote = "[fd00::2]:80".parse().unwrap();
             }
+            ["bbr"] => {
+                let congestion = Congestion::Bbr;
+                self.side.conn = TcpConn::new(TcpSettings { congestion, ..SETTINGS });
+            }
             ["mtu", n] => self.profile.mtu = number(n)?,
             ["rings", n] => {
                 self.side.conn =
@@ -384,22 +388,27 @@ scripts! {
     a_call_is_refused
     a_call_is_repeated_after_a_second_and_then_two
     a_call_that_is_given_up_says_nothing
+    a_call_that_is_repeated_leaves_no_doubt
     a_call_that_is_repeated_offers_no_marks
     a_clock_measures_repetitions
     a_closed_window_is_asked_after
+    a_duplicate_ends_the_doubt
     a_full_sink_keeps_the_segments
     a_gap_is_filled_without_a_time_out
     a_gap_that_stays_is_a_loss
     a_large_mss_is_bounded_by_the_path
     a_late_segment_is_waited_for
     a_mark_is_echoed_until_it_was_heard
+    a_new_segment_in_doubt_is_paced
     a_probe_carries_what_is_new
     a_probe_that_was_needed_costs_window
     a_probe_that_was_not_needed_costs_nothing
     a_repeated_end_is_acknowledged_again
+    a_repetition_in_doubt_may_be_cut
     a_repetition_measures_nothing
     a_repetition_that_got_lost_is_found
     a_repetition_that_was_none_is_undone
+    a_report_leaves_the_doubt
     a_report_of_a_duplicate_widens_the_reordering_window
     a_reset_behind_both_ends_is_an_end
     a_reset_behind_our_end_is_a_reset
@@ -416,8 +425,17 @@ scripts! {
     a_single_segment_is_probed_for_later
     a_small_window_is_used_in_the_end
     a_syn_on_a_connection_is_challenged
-    a_time_out_is_believed_without_clocks
+    a_time_out_in_a_repair_is_believed
+    a_time_out_in_doubt_may_be_followed_by_one
+    a_time_out_is_believed_if_the_window_closes
+    a_time_out_is_believed_if_the_window_is_full
+    a_time_out_is_believed_if_there_is_nothing_new
+    a_time_out_that_came_twice_may_be_none
     a_time_out_that_was_none_is_undone
+    a_time_out_that_was_none_is_undone_by_a_report
+    a_time_out_that_was_none_is_undone_without_clocks
+    a_time_out_that_was_one_is_known_by_a_report
+    a_time_out_that_was_one_is_known_by_duplicates
     a_tiny_mss_is_not_obeyed
     a_window_is_told_again_when_there_is_room
     a_window_may_shrink
@@ -461,6 +479,7 @@ scripts! {
     old_clocks_of_bare_acknowledgements_are_turned_away
     one_lost_answer_leaves_the_initial_window
     one_lost_call_leaves_the_initial_window
+    one_segment_is_sent_again_in_doubt
     only_the_newest_segment_tells_the_window
     only_what_is_missing_is_sent_again
     our_end_is_sent_again
@@ -492,6 +511,7 @@ scripts! {
     what_is_not_acknowledged_ends_it
     what_is_sent_again_may_not_be_marked
     what_lies_beyond_the_window_is_not_taken
+    what_says_nothing_new_leaves_the_doubt
     who_forgets_gets_it_again
     whoever_does_not_answer_is_given_up
     whoever_is_silent_is_asked

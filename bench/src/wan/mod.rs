@@ -1,5 +1,7 @@
-//! `wan`: a long line between the gateways: goodput with loss and reordering, and what a new
-//! connection waits for.
+//! `wan`: a long line between the gateways: goodput with loss and reordering, what a new
+//! connection waits for, and how the line is shared with other flows.
+
+mod beside;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use clgw::sim::line::{self, LineConfig};
 
-use crate::lab::{Buffers, Lab, LabArgs, Line, Links, Net, Subject};
+use crate::lab::{Between, Buffers, Lab, LabArgs, Line, Links, Net, Subject};
 use crate::progress::print_line;
 use crate::scenario::{Bench, Scenario, at_least_one};
 
@@ -34,6 +36,9 @@ const START: Duration = Duration::from_millis(3_500);
 pub struct WanArgs {
     #[command(flatten)]
     pub lab: LabArgs,
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
+    pub parts: Vec<Part>,
     /// Round trips of the line, ms; half of it in either direction.
     #[arg(long, value_delimiter = ',', default_values_t = [5, 50, 150])]
     pub rtt: Vec<u64>,
@@ -44,7 +49,8 @@ pub struct WanArgs {
     #[arg(long, value_enum, value_delimiter = ',',
           default_values_t = [Subject::Clgw, Subject::Haproxy])]
     pub subjects: Vec<Subject>,
-    /// Congestion controls of the kernel's TCP; the gateway has its own.
+    /// Congestion controls of the kernel's TCP; the gateway has its own, which goes by this beside
+    /// other flows only.
     #[arg(long, value_enum, value_delimiter = ',',
           default_values_t = [Congestion::Cubic, Congestion::Bbr])]
     pub congestion: Vec<Congestion>,
@@ -60,6 +66,29 @@ pub struct WanArgs {
     /// Whose new connections are timed.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Subject::ALL)]
     pub first_byte: Vec<Subject>,
+    /// Whose flows share the line with others.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Subject::Clgw])]
+    pub beside: Vec<Subject>,
+    /// Round trips of the shared line, ms.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 50])]
+    pub beside_rtt: Vec<u64>,
+    /// Queues in front of the shared line, by what the line holds in a round trip.
+    #[arg(long, value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0])]
+    pub queue: Vec<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Goodput.
+    Transfers,
+    /// What new connections wait for.
+    FirstByte,
+    /// Flows beside as many of the kernel's CUBIC.
+    Beside,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Transfers, Self::FirstByte, Self::Beside];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -119,24 +148,64 @@ pub struct LineArgs {
     loss_percent: f64,
     #[arg(long)]
     late_percent: f64,
+    #[arg(long)]
+    rate_mbit: u64,
+    #[arg(long)]
+    queue_ms: f64,
+    /// The hosts have ends at it, too.
+    #[arg(long)]
+    shared: bool,
 }
 
+/// Where a line process finds its ends.
+const GATEWAYS: [&str; 2] = ["left", "right"];
+const HOSTS: [&str; 2] = ["left1", "right1"];
+
 impl LineArgs {
+    /// Between the gateways.
+    fn of(rtt: u64, fault: Fault) -> Self {
+        let (loss_percent, late_percent) = match fault {
+            Fault::Loss(percent) => (percent, 0.0),
+            Fault::Reorder => (0.0, 1.0),
+        };
+        Self {
+            rtt_ms: rtt as f64,
+            loss_percent,
+            late_percent,
+            rate_mbit: RATE_MBIT,
+            queue_ms: QUEUE_MS as f64,
+            shared: false,
+        }
+    }
+
+    fn options(&self) -> Vec<String> {
+        let mut options = vec![
+            format!("--rtt-ms={}", self.rtt_ms),
+            format!("--loss-percent={}", self.loss_percent),
+            format!("--late-percent={}", self.late_percent),
+            format!("--rate-mbit={}", self.rate_mbit),
+            format!("--queue-ms={}", self.queue_ms),
+        ];
+        options.extend(self.shared.then(|| "--shared".to_owned()));
+        options
+    }
+
     /// Runs until killed.
     ///
     /// # Errors
-    /// The interfaces `left` and `right` cannot be opened.
+    /// Its interfaces cannot be opened.
     pub fn run(&self) -> anyhow::Result<()> {
         let config = LineConfig {
             delay: Duration::from_secs_f64(self.rtt_ms / 2e3),
-            rate: RATE_MBIT * 1_000_000,
-            queue: Duration::from_millis(QUEUE_MS),
+            rate: self.rate_mbit * 1_000_000,
+            queue: Duration::from_secs_f64(self.queue_ms / 1e3),
             loss: self.loss_percent / 100.0,
             late: self.late_percent / 100.0,
             late_by: Duration::from_millis(LATE_MS),
             seed: SEED,
         };
-        line::run("left", "right", config).context("interfaces left and right")
+        let pairs = if self.shared { &[GATEWAYS, HOSTS][..] } else { &[GATEWAYS] };
+        line::run(pairs, config).context("the line's interfaces")
     }
 }
 
@@ -176,7 +245,7 @@ impl WanArgs {
                     let label = format!("{subject} ({congestion}), RTT {rtt} ms, {}", words(fault));
                     for _ in 0..self.repetitions {
                         bench.step(&format!("wan: {label}"), self.expected())?;
-                        let measured = on_line(lab, carrier, rtt, fault, |line| {
+                        let measured = on_line(lab, carrier, &LineArgs::of(rtt, fault), |line| {
                             one.push(line.iperf(1, self.seconds)?.gbps() * 1e3);
                             eight.push(line.iperf(8, self.seconds)?.gbps() * 1e3);
                             Ok(())
@@ -206,6 +275,17 @@ impl WanArgs {
                 }
             }
         }
+        bench.report.note(format!(
+            "wan: the line carries {RATE_MBIT} Mb/s in either direction, with a queue of {QUEUE_MS} \
+             ms in front; it is a process on DPDK, since not every kernel has netem, on the CPU of \
+             everything but gateway A. MTU 1500, no segmentation offload. Goodput of {} s with slow \
+             start, as received; TCP = congestion control of the kernel's ends, which for clgw is \
+             only between hosts and gateways. Lost and queue full: what happened to frames of both \
+             directions on the line, both transfers together. clgw has buffers of {} KiB a tunnel \
+             here. reorder = one frame of 100 arrives {LATE_MS} ms late",
+            self.seconds,
+            BUFFERS.peer_kib.unwrap_or_default(),
+        ));
         Ok(failures)
     }
 
@@ -216,7 +296,8 @@ impl WanArgs {
             bench.step(&label, self.expected_first_byte())?;
             let carrier = (subject, Congestion::Cubic);
             let mut times = Vec::new();
-            let measured = on_line(lab, carrier, FIRST_BYTE_RTT, Fault::Loss(0.0), |line| {
+            let between = LineArgs::of(FIRST_BYTE_RTT, Fault::Loss(0.0));
+            let measured = on_line(lab, carrier, &between, |line| {
                 line.connections_of(WARM_UP, 1)?;
                 let result = line.connections_of(self.connections, 1)?;
                 let (errors, all) = (result.errors, self.connections);
@@ -235,6 +316,10 @@ impl WanArgs {
             bench.report.add(scenario, &parameters, "first byte", "round trips", trips);
             bench.report.add(scenario, &parameters, "time", "ms", millis);
         }
+        bench.report.note(format!(
+            "wan, new connections: from connect to the first byte of the answer to a byte, on a line \
+             of {FIRST_BYTE_RTT} ms without loss, after {WARM_UP} others",
+        ));
         Ok(failures)
     }
 }
@@ -247,8 +332,12 @@ impl Scenario for WanArgs {
     fn estimate(&self) -> Duration {
         let transfers =
             self.rtt.len() * self.fault.len() * self.carriers().len() * self.repetitions;
-        self.expected() * transfers as u32
-            + self.expected_first_byte() * self.first_byte.len() as u32
+        let of = |part, each: Duration, times: usize| {
+            if self.parts.contains(&part) { each * times as u32 } else { Duration::ZERO }
+        };
+        of(Part::Transfers, self.expected(), transfers)
+            + of(Part::FirstByte, self.expected_first_byte(), self.first_byte.len())
+            + of(Part::Beside, beside::EXPECTED, self.beside_cases())
     }
 
     fn shorten(&mut self) {
@@ -257,31 +346,30 @@ impl Scenario for WanArgs {
         self.congestion.truncate(1);
         self.seconds = self.seconds.min(3);
         self.connections = self.connections.min(5);
+        self.beside_rtt = vec![10];
+        self.queue = vec![1.0];
     }
 
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {
-        let mut all = [&self.subjects[..], &self.first_byte].concat();
+        let whose = |part| match part {
+            Part::Transfers => &self.subjects[..],
+            Part::FirstByte => &self.first_byte,
+            Part::Beside => &self.beside,
+        };
+        let mut all: Vec<Subject> =
+            self.parts.iter().flat_map(|part| whose(*part)).copied().collect();
         all.sort_unstable();
         all.dedup();
-        let lab = Lab::new(&self.lab, &all, BUFFERS, &bench.interrupt)?;
+        let mut lab = Lab::new(&self.lab, &all, BUFFERS, &bench.interrupt)?;
         lab.record("wan", &all, &mut bench.report)?;
-        let mut failures = self.transfers(bench, &lab)?;
-        failures.extend(self.first_bytes(bench, &lab)?);
-        bench.report.note(format!(
-            "wan: the line carries {RATE_MBIT} Mb/s in either direction, with a queue of {QUEUE_MS} \
-             ms in front; it is a process on DPDK, since not every kernel has netem, on the CPU of \
-             everything but gateway A. MTU 1500, no segmentation offload. Goodput of {} s with slow \
-             start, as received; TCP = congestion control of the kernel's ends, which for clgw is \
-             only between hosts and gateways. Lost and queue full: what happened to frames of both \
-             directions on the line, both transfers together. clgw has buffers of {} KiB a tunnel here",
-            self.seconds,
-            BUFFERS.peer_kib.unwrap_or_default(),
-        ));
-        bench.report.note(format!(
-            "wan: reorder = one frame of 100 arrives {LATE_MS} ms late. New connections: from \
-             connect to the first byte of the answer to a byte, on a line of {FIRST_BYTE_RTT} ms \
-             without loss, after {WARM_UP} others",
-        ));
+        let mut failures = Vec::new();
+        for part in &self.parts {
+            failures.extend(match part {
+                Part::Transfers => self.transfers(bench, &lab)?,
+                Part::FirstByte => self.first_bytes(bench, &lab)?,
+                Part::Beside => self.flows_beside(bench, &mut lab)?,
+            });
+        }
         ensure!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
         Ok(())
     }
@@ -312,26 +400,21 @@ fn counted(log: &str) -> Option<[u64; 4]> {
 fn on_line(
     lab: &Lab,
     (subject, congestion): Carrier,
-    rtt: u64,
-    fault: Fault,
+    between: &LineArgs,
     measure: impl FnOnce(&Line<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<[u64; 4]> {
     let links = Links {
         ends: subject.ends(),
         mtu: 1_500,
         offloads: false,
-        line: true,
+        between: if between.shared { Between::SharedLine } else { Between::Line },
         congestion: congestion.name(),
         cpus: lab.cpus,
     };
     let net = Net::new(links, &lab.interrupt)?;
-    let (loss, late) = match fault {
-        Fault::Loss(percent) => (percent, 0.0),
-        Fault::Reorder => (0.0, 1.0),
-    };
-    let (rtt, loss, late) = (rtt.to_string(), loss.to_string(), late.to_string());
-    let between = ["--rtt-ms", &rtt, "--loss-percent", &loss, "--late-percent", &late];
-    let line_process = lab.line(&net, &between)?;
+    let options = between.options();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let line_process = lab.line(&net, &options)?;
     let line = lab.start(subject, net)?;
     let measured = measure(&line);
     if measured.is_err() {
