@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone prints it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build bench bench-policy counts soak fuzz miri deny packages clean
+.PHONY: help demo test check build aws-lc bench bench-policy counts soak fuzz miri deny packages clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ check: ## The quick part of it: format, lints, unit tests (no root)
 build: ## The gateway, optimised: target/release/clgw
 	@.ci/packages
 	cargo build --locked --release -p clgw
+
+aws-lc: ## Lints and tests with the feature aws-lc, which `make test` leaves out (builds C: minutes)
+	@.ci/packages
+	cargo clippy --locked --workspace --all-targets --features clgw/aws-lc -- -D warnings
+	cargo test --locked --workspace --features clgw/aws-lc --lib --test sim -- \
+		tls:: tunnel:: config:: crypto:: records:: forwarding::
 
 bench: ## The measurements of bench/README.md, into OUT (target/bench); 21 minutes (root)
 	@.ci/packages

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clgw::config::Crypto;
 use clgw::net::{MacAddr, Route};
 use clgw::port::sim::{SimFrame, SimPort};
 use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway, Spread};
@@ -135,6 +136,8 @@ spec:
 pub struct Setup {
     /// Of all links, bytes; 65,535 for segments that devices cut and merge.
     pub mtu: usize,
+    /// Of both gateways.
+    pub crypto: Crypto,
     /// The only one both gateways know.
     pub suite: Suite,
     /// The ports compute and verify checksums, for free.
@@ -262,7 +265,7 @@ impl Chain {
             let gateway = GatewaySetup {
                 config: &fill(config),
                 objects,
-                identity: pki.identity_with(&cert, &key, &[setup.suite])?,
+                identity: pki.identity_with(&cert, &key, setup.crypto, &[setup.suite])?,
                 mtu: Some(setup.mtu),
                 checksum_offload: setup.checksum_offload,
                 frames: setup.frames,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
+use clgw::config::Crypto;
 use clgw::sim::Spread;
 use clgw::time::Instant;
 use clgw::tls::Suite;
@@ -22,6 +23,7 @@ pub const WARM: usize = 16;
 /// How small connections are served.
 pub const SETUP: Setup = Setup {
     mtu: 1500,
+    crypto: Crypto::Ring,
     suite: Suite::Aes128Gcm,
     checksum_offload: true,
     service_kib: 64,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
+use clgw::config::Crypto;
 use clgw::limits::{MAX_IP_PACKET, MIN_MTU};
 use clgw::sim::{App, Spread};
 use clgw::tls::Suite;
@@ -14,7 +15,7 @@ use crate::apps::{CHECKED, MIB, Received, Sink, Source};
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
 use crate::interrupt::Interrupt;
 use crate::report::Report;
-use crate::scenario::{Bench, Scenario, at_least_one};
+use crate::scenario::{Bench, Scenario, at_least_one, crypto};
 
 /// Of the chain's own clock; a window of 32 MiB takes some milliseconds of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +35,10 @@ pub struct HopArgs {
     #[arg(long, value_delimiter = ',', value_enum,
           default_values_t = [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::Chacha20Poly1305])]
     pub suite: Vec<Cipher>,
+    /// Libraries of cryptography.
+    #[arg(long, value_delimiter = ',', value_parser = crypto,
+          default_values = Crypto::ALL.iter().map(|crypto| crypto.name()))]
+    pub crypto: Vec<Crypto>,
     /// Windows per setting; each gives one sample.
     #[arg(long, default_value_t = 15, value_parser = at_least_one::<usize>())]
     pub repetitions: usize,
@@ -111,15 +116,24 @@ pub enum Direction {
 struct Setting {
     mtu: usize,
     cipher: Cipher,
+    crypto: Crypto,
     offload: bool,
     upload: bool,
 }
 
 impl Setting {
+    /// ring is what one has without asking.
+    fn cipher(&self) -> String {
+        match self.cipher.name() {
+            name if self.crypto == Crypto::Ring => name.to_owned(),
+            name => format!("{name} by {}", self.crypto.name()),
+        }
+    }
+
     fn label(&self) -> String {
         format!(
             "{}, MTU {}, checksums {}, {}",
-            self.cipher.name(),
+            self.cipher(),
             self.mtu,
             if self.offload { "offloaded" } else { "in software" },
             if self.upload { "upload" } else { "download" }
@@ -128,11 +142,12 @@ impl Setting {
 }
 
 impl HopArgs {
-    /// Every suite with checksums by the port, the first one also with checksums in software; each
-    /// with every MTU.
+    /// Every suite by every library with checksums by the port, the first one also with checksums in
+    /// software; each with every MTU.
     fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();
-        for (n, &cipher) in self.suite.iter().enumerate() {
+        let libraries = |&cipher| self.crypto.iter().map(move |&crypto| (cipher, crypto));
+        for (n, (cipher, crypto)) in self.suite.iter().flat_map(libraries).enumerate() {
             for offload in [true, false] {
                 let unwanted = if offload { Checksum::Software } else { Checksum::Offload };
                 if self.checksum == unwanted || (!offload && n > 0) {
@@ -142,7 +157,7 @@ impl HopArgs {
                     for upload in [true, false] {
                         let other = if upload { Direction::Download } else { Direction::Upload };
                         if self.direction != other {
-                            settings.push(Setting { mtu, cipher, offload, upload });
+                            settings.push(Setting { mtu, cipher, crypto, offload, upload });
                         }
                     }
                 }
@@ -245,12 +260,13 @@ fn transfer(
     repetitions: usize,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Window>> {
-    let &Setting { mtu, cipher, offload, upload } = setting;
+    let &Setting { mtu, cipher, crypto, offload, upload } = setting;
     let (service_kib, peer_kib) =
         (HopArgs::ring(args.service_kib, mtu), HopArgs::ring(args.peer_kib, mtu));
     let window = 1024 * peer_kib.max(service_kib);
     let setup = Setup {
         mtu,
+        crypto,
         suite: cipher.suite(),
         checksum_offload: offload,
         service_kib,
@@ -297,7 +313,7 @@ fn transfer(
 
 fn add(report: &mut Report, hz: f64, args: &HopArgs, setting: &Setting, windows: &[Window]) {
     type Of = fn(&Window) -> Meter;
-    let &Setting { mtu, cipher, offload, upload } = setting;
+    let &Setting { mtu, offload, upload, .. } = setting;
     let does = |seals| if seals { "seals" } else { "opens" };
     let gateways: [(String, Of); 3] = [
         (format!("A {}", does(upload)), |w| w.a),
@@ -308,7 +324,7 @@ fn add(report: &mut Report, hz: f64, args: &HopArgs, setting: &Setting, windows:
     let rings = if service == peer { peer.to_string() } else { format!("{service} / {peer}") };
     for (name, of) in gateways {
         let parameters = [
-            ("cipher", cipher.name().to_owned()),
+            ("cipher", setting.cipher()),
             ("MTU", mtu.to_string()),
             ("checksum", if offload { "offload" } else { "software" }.to_owned()),
             ("rings, KiB", rings.clone()),
@@ -334,6 +350,7 @@ mod tests {
         HopArgs {
             mtu: vec![1500],
             suite: vec![Cipher::Aes128Gcm],
+            crypto: vec![Crypto::Ring],
             repetitions: 2,
             window_mib: 1,
             service_kib: 64,

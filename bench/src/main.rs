@@ -13,7 +13,9 @@ use clgw_bench::lab::ends;
 use clgw_bench::report::Report;
 use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
-use clgw_bench::{churn, cores, e2e, generate, hop, memif, memory, relay, scale, wan};
+use clgw_bench::{
+    churn, cores, e2e, generate, handshakes, hop, memif, memory, records, relay, scale, wan,
+};
 
 /// Measures the gateway and prints tables.
 #[derive(Debug, Parser)]
@@ -42,6 +44,10 @@ struct Common {
 enum What {
     /// Every scenario with its own settings, as `make bench` does. Needs root.
     All,
+    /// Sealing and opening of TLS records, each library beside the other.
+    Records(records::RecordsArgs),
+    /// TLS handshakes, each library beside the other.
+    Handshakes(handshakes::HandshakesArgs),
     /// One gateway core in memory: Gb/s, cycles per byte, cycles per frame.
     Hop(hop::HopArgs),
     /// One gateway core in memory: new connections over warm tunnels.
@@ -120,6 +126,8 @@ fn without_defaults(command: Command) -> Command {
 impl What {
     fn shorten(&mut self) {
         match self {
+            Self::Records(args) => args.shorten(),
+            Self::Handshakes(args) => args.shorten(),
             Self::Hop(args) => args.shorten(),
             Self::Churn(args) => args.shorten(),
             Self::Cores(args) => args.shorten(),
@@ -156,6 +164,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let short = cli.common.short;
     let scenarios: Vec<Box<dyn Scenario>> = match cli.command {
         What::All => vec![
+            defaults::<records::RecordsArgs>(short)?,
+            defaults::<handshakes::HandshakesArgs>(short)?,
             defaults::<hop::HopArgs>(short)?,
             defaults::<churn::ChurnArgs>(short)?,
             defaults::<cores::CoresArgs>(short)?,
@@ -165,6 +175,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             defaults::<memory::MemoryArgs>(short)?,
             defaults::<wan::WanArgs>(short)?,
         ],
+        What::Records(args) => vec![Box::new(args)],
+        What::Handshakes(args) => vec![Box::new(args)],
         What::Hop(args) => vec![Box::new(args)],
         What::Churn(args) => vec![Box::new(args)],
         What::Cores(args) => vec![Box::new(args)],
@@ -240,6 +252,8 @@ fn defaults<S: Scenario + Args + 'static>(short: bool) -> anyhow::Result<Box<dyn
 
 #[cfg(test)]
 mod tests {
+    use clgw::config::Crypto;
+
     use super::*;
 
     fn read(args: &str) -> Result<Cli, clap::Error> {
@@ -264,6 +278,10 @@ mod tests {
         assert_eq!((args.repetitions, args.bursts), (15, 100));
         let What::Hop(args) = command("b hop --short --window-mib 32") else { panic!() };
         assert_eq!((args.repetitions, args.window_mib), (5, 32));
+        // Every library that was built, unless told otherwise.
+        assert_eq!(args.crypto, Crypto::ALL);
+        let What::Records(args) = command("b records --crypto ring --short") else { panic!() };
+        assert_eq!((args.crypto, args.repetitions), (vec![Crypto::Ring], 5));
         // Also where a scenario picks from a list.
         let What::Wan(args) = command("b wan --rtt 150 --short") else { panic!() };
         assert_eq!((args.rtt, args.fault.len()), (vec![150], 2));
@@ -286,6 +304,7 @@ mod tests {
             "b hop --window-mib 0",
             "b cores --workers 0",
             "b cores --workers 65",
+            "b records --crypto openssl",
             "b scale --repetitions 0",
             "b scale --bursts 0",
             "b scale --connections 0",

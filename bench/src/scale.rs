@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use clgw::config::Crypto;
 use clgw::sim::Spread;
 use clgw::tls::Suite;
 
@@ -99,6 +100,7 @@ impl Scenario for ScaleArgs {
 fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::Result<()> {
     let mut chain = Chain::new(&Setup {
         mtu: 1500,
+        crypto: Crypto::Ring,
         suite: Suite::Aes128Gcm,
         checksum_offload: true,
         service_kib: 32,

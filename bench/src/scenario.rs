@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::builder::RangedU64ValueParser;
+use clgw::config::Crypto;
 
 use crate::environment::Environment;
 use crate::interrupt::Interrupt;
@@ -44,6 +45,13 @@ pub trait Scenario {
 /// For options that count what is measured.
 pub fn at_least_one<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValueParser<T> {
     RangedU64ValueParser::new().range(1..)
+}
+
+/// For options that name a library of cryptography.
+pub fn crypto(text: &str) -> Result<Crypto, String> {
+    let names = || Crypto::ALL.iter().map(|crypto| crypto.name()).collect::<Vec<_>>().join(", ");
+    let found = Crypto::ALL.iter().find(|crypto| crypto.name() == text);
+    found.copied().ok_or_else(|| format!("this build has: {}", names()))
 }
 
 impl Bench {

@@ -110,7 +110,7 @@ fn help_lists_the_exit_codes_and_version_what_was_built() {
     assert!(help.contains("Exit codes:") && help.contains("peer") && help.contains("check"));
     let version = good(dir.path(), &["version"]);
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
-    assert!(version.contains("dpdk   2"), "{version}");
+    assert!(version.contains("dpdk   2") && version.contains("crypto ring"), "{version}");
     assert!(good(dir.path(), &["--version"]).contains(env!("CARGO_PKG_VERSION")));
 }
 

@@ -2,40 +2,17 @@
 
 use std::hint::black_box;
 
+use clgw::config::Crypto;
 use clgw::limits::{TLS_RECORD_HEADER, TLS_RECORD_TRAILER};
-use clgw::sim::Pki;
 use clgw::time::Instant;
-use clgw::tls::{Handshake, Opened, Progress, RecordLayer, Suite};
+use clgw::tls::{Opened, RecordLayer, Suite};
+use clgw_bench::records;
 use gungraun::prelude::*;
 
 pub const RECORDS: usize = 100;
 
-/// Both ends of an established connection.
 fn established() -> (RecordLayer, RecordLayer) {
-    let pki = Pki::new("fabric").expect("a CA");
-    let identity = |name| {
-        let (cert, key) = pki.peer(name).expect("a certificate");
-        pki.identity(&cert, &key).expect("a valid identity")
-    };
-    let mut client = Handshake::client(&identity("a"), "b").expect("a client");
-    let mut server = Handshake::server(&identity("b")).expect("a server");
-    let (mut ends, mut input) = ([None, None], Vec::new());
-    while ends.iter().any(Option::is_none) {
-        for (end, handshake) in [&mut client, &mut server].into_iter().enumerate() {
-            let mut output = Vec::new();
-            // Behind its end of the handshake, the server sends tickets; the client needs none.
-            if ends[end].is_none()
-                && let Progress::Done(done) =
-                    handshake.step(&input, &mut output).expect("a handshake that succeeds")
-            {
-                ends[end] = Some(done.records);
-            }
-            input = output;
-        }
-    }
-    let [Some(client), Some(server)] = ends else { unreachable!("the loop ends with both") };
-    assert_eq!(client.suite(), Suite::Aes128Gcm);
-    (client, server)
+    records::established(Crypto::Ring, Suite::Aes128Gcm).expect("a connection")
 }
 
 struct Setup {
@@ -54,14 +31,13 @@ fn seal_setup(payload: usize) -> Setup {
 }
 
 fn open_setup(payload: usize) -> Setup {
-    let (mut client, mut server) = established();
+    let (mut client, server) = established();
     // Tickets come first.
     let mut buffers = unsealed(payload);
     for buffer in &mut buffers {
         client.seal(buffer, payload).expect("a record");
     }
     assert!(!server.pending());
-    server.set_key_update_after(u64::MAX);
     Setup { layer: server, payload, buffers }
 }
 

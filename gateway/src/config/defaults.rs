@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::limits;
 
-use super::{Congestion, Hugepages, IdlePolicy, LogFormat, LogLevel};
+use super::{Congestion, Crypto, Hugepages, IdlePolicy, LogFormat, LogLevel};
+
+pub const CRYPTO: Crypto = Crypto::Ring;
 
 pub const OBJECTS: &str = "objects/";
 

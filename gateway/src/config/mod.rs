@@ -7,6 +7,7 @@
 //! line, column, field, message and a hint.
 
 mod congestion;
+mod crypto;
 mod defaults;
 mod device;
 mod host;
@@ -34,6 +35,7 @@ use ipnet::IpNet;
 
 pub use crate::port::Side;
 pub use congestion::{Congestion, Controllers};
+pub use crypto::Crypto;
 pub use device::{Device, ParseDeviceError};
 pub use host::Host;
 pub use imports::{ImportPort, check_listeners};
@@ -56,7 +58,7 @@ const BUDGET: Budget = Budget {
 pub struct GatewayConfig {
     pub file: PathBuf,
     pub peer: PeerConfig,
-    pub tls: TlsPaths,
+    pub tls: TlsConfig,
     /// Directory of ClusterLink objects. Default `objects/`.
     pub objects: PathBuf,
     pub workers: WorkersConfig,
@@ -100,14 +102,16 @@ impl PeerConfig {
     }
 }
 
-/// PEM files of this peer.
+/// PEM files of this peer, and what computes with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsPaths {
+pub struct TlsConfig {
     /// Trusted fabric CAs, one or several.
     pub ca: PathBuf,
     /// This peer's certificate, leaf first.
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Default [`Crypto::Ring`].
+    pub crypto: Crypto,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -273,7 +277,7 @@ pub enum LogFormat {
 pub struct Loaded {
     /// None if there is any error.
     pub config: Option<GatewayConfig>,
-    pub tls: Option<TlsPaths>,
+    pub tls: Option<TlsConfig>,
     pub objects: Option<PathBuf>,
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -11,7 +11,7 @@ use super::reader::{At, Findings, Section, parsed, text};
 use super::rules::{self, Draft, DraftPort, DraftVip};
 use super::{
     BufferSizes, Congestion, Controllers, DrainConfig, EalSettings, GatewayConfig, Host, Hugepages,
-    IdlePolicy, Loaded, LogConfig, LogFormat, LogLevel, PeerConfig, Place, Side, TlsPaths,
+    IdlePolicy, Loaded, LogConfig, LogFormat, LogLevel, PeerConfig, Place, Side, TlsConfig,
     TunnelConfig, WorkersConfig, defaults, values,
 };
 use crate::fabric::name;
@@ -115,15 +115,17 @@ fn peer(mut section: Section<'_>, f: &mut Findings) -> Option<PeerConfig> {
     peer_name.map(|at| PeerConfig { name_at: place(&at), name: at.value, labels })
 }
 
-fn tls(mut section: Section<'_>, base: &Path, f: &mut Findings) -> Option<TlsPaths> {
+fn tls(mut section: Section<'_>, base: &Path, f: &mut Findings) -> Option<TlsConfig> {
     let mut path = |key: &'static str, hint: &str| -> Option<PathBuf> {
         section.required(key, hint, f).map(|text| base.join(text.value))
     };
     let ca = path("ca", "name the PEM file with the fabric's CA certificate");
     let cert = path("cert", "name the PEM file with this peer's certificate");
     let key = path("key", "name the PEM file with this peer's private key");
+    let crypto =
+        section.parsed("crypto", values::crypto, f).map_or(defaults::CRYPTO, |at| at.value);
     section.finish(f);
-    Some(TlsPaths { ca: ca?, cert: cert?, key: key? })
+    Some(TlsConfig { ca: ca?, cert: cert?, key: key?, crypto })
 }
 
 fn workers(mut section: Section<'_>, host: &Host, f: &mut Findings) -> WorkersConfig {

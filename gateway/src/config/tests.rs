@@ -73,10 +73,11 @@ fn a_minimal_file_has_every_default() {
             name_at: Place::default(),
             labels: BTreeMap::new(),
         },
-        tls: TlsPaths {
+        tls: TlsConfig {
             ca: "dir/ca.pem".into(),
             cert: "dir/cert.pem".into(),
             key: "dir/key.pem".into(),
+            crypto: Crypto::Ring,
         },
         objects: "dir/objects/".into(),
         workers: WorkersConfig { cpus: vec![3], idle: IdlePolicy::Poll, handshake_threads: 1 },
@@ -110,7 +111,7 @@ fn the_commented_example_says_the_truth_about_defaults() {
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let defaults: Vec<usize> =
         (0..lines.len()).filter(|i| lines[*i].trim_end().ends_with("# default")).collect();
-    assert_eq!(defaults.len(), 21, "a default was added or removed: change this number too");
+    assert_eq!(defaults.len(), 22, "a default was added or removed: change this number too");
     for skip in &defaults {
         let without: Vec<&str> =
             lines.iter().enumerate().filter(|(i, _)| i != skip).map(|(_, l)| *l).collect();
@@ -175,7 +176,7 @@ fn all_errors_come_at_once_with_their_places() {
     let text = r#"peer:
   name: Site_A
   labels: {env: true, "a/b": 1}
-tls: {ca: ca.pem, cert: ""}
+tls: {ca: ca.pem, cert: "", crypto: openssl}
 objects: [a]
 workers:
   count: 2
@@ -252,6 +253,25 @@ vips:
 "#;
     let wanted = include_str!("tests/rules.txt");
     assert_eq!(findings(text).join("\n") + "\n", wanted);
+}
+
+/// Who reads a gateway.yaml of another build learns what to do.
+#[test]
+fn a_library_that_was_not_built_is_no_unknown_word() {
+    let with = |word| MINIMAL.replace("key.pem}", &format!("key.pem, crypto: {word}}}"));
+    for crypto in Crypto::ALL {
+        assert_eq!(good(&with(crypto.name())).tls.crypto, *crypto);
+    }
+    if !cfg!(feature = "aws-lc") {
+        let found = findings(&with("aws-lc"));
+        assert_eq!(
+            found,
+            [
+                "3:57 tls.crypto: this clgw was built without aws-lc | write ring, or build one that \
+              has it: cargo build --locked --release -p clgw --features aws-lc"
+            ]
+        );
+    }
 }
 
 #[test]

@@ -6,12 +6,25 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::reader::Refusal;
-use super::{Device, ImportRef};
+use super::{Crypto, Device, ImportRef};
 use crate::fabric::name::NameError;
 
 impl From<NameError> for Refusal {
     fn from(error: NameError) -> Self {
         Self::new(error.to_string(), error.hint())
+    }
+}
+
+/// A library of cryptography. One that this build lacks is no unknown word.
+pub(super) fn crypto(text: &str) -> Result<Crypto, Refusal> {
+    match Crypto::ALL.iter().find(|crypto| crypto.name() == text) {
+        Some(crypto) => Ok(*crypto),
+        None if text == "aws-lc" => Err(Refusal::new(
+            "this clgw was built without aws-lc",
+            "write ring, or build one that has it: \
+             cargo build --locked --release -p clgw --features aws-lc",
+        )),
+        None => Err(Refusal::new(format!("unknown value {text:?}"), "allowed: ring, aws-lc")),
     }
 }
 

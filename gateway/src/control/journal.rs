@@ -138,8 +138,8 @@ impl Journal {
             }
             // Gathered by `write`.
             Event::DryRun { .. } => {}
-            Event::TunnelUp { peer, name, resumed } => {
-                tracing::debug!(%peer, name, resumed, "tunnel up");
+            Event::TunnelUp { peer, name, resumed, key_exchange } => {
+                tracing::debug!(%peer, name, resumed, key_exchange, "tunnel up");
             }
             Event::TunnelDown { peer, reason, detail } => match detail {
                 Some(detail) => tracing::warn!(%peer, %reason, %detail, "tunnel down"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clgw_policy::{Diagnostic, Fabric, Severity};
 
-use crate::config::{self, GatewayConfig, ImportPort, TlsPaths};
+use crate::config::{self, GatewayConfig, ImportPort, TlsConfig};
 use crate::tls::{Identity, TlsFiles};
 
 /// Objects and certificates that belong together.
@@ -61,20 +61,20 @@ pub fn objects(directory: &Path, findings: &mut Vec<Diagnostic>) -> Option<Fabri
 }
 
 /// The certificates; findings are appended.
-pub fn identity(paths: &TlsPaths, findings: &mut Vec<Diagnostic>) -> Option<Identity> {
-    let files = TlsFiles { ca: paths.ca.clone(), cert: paths.cert.clone(), key: paths.key.clone() };
-    Identity::load(&files)
+pub fn identity(tls: &TlsConfig, findings: &mut Vec<Diagnostic>) -> Option<Identity> {
+    let files = TlsFiles { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() };
+    Identity::load(&files, tls.crypto)
         .map_err(|error| {
             // The error names its file first, where a diagnostic has it too.
             let text = error.to_string();
-            let (file, message) = [&paths.ca, &paths.cert, &paths.key]
+            let (file, message) = [&tls.ca, &tls.cert, &tls.key]
                 .into_iter()
                 .find_map(|path| {
                     let name = path.display().to_string();
                     let rest = text.strip_prefix(&format!("{name}: "))?.to_owned();
                     Some((name, rest))
                 })
-                .unwrap_or_else(|| (paths.cert.display().to_string(), text.clone()));
+                .unwrap_or_else(|| (tls.cert.display().to_string(), text.clone()));
             findings.push(Diagnostic {
                 severity: Severity::Error,
                 file,

@@ -11,6 +11,7 @@ use rcgen::{
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
+use crate::config::Crypto;
 use crate::tls::{Identity, IdentityError, Suite, TlsPem};
 
 /// Wall clock of a simulation: stands still in the middle of the certificates' validity.
@@ -73,10 +74,10 @@ impl Pki {
     /// # Errors
     /// Never, for certificates of this module.
     pub fn identity(&self, cert: &str, key: &str) -> Result<Arc<Identity>, IdentityError> {
-        self.identity_with(cert, key, &Suite::ALL)
+        self.identity_with(cert, key, Crypto::default(), &Suite::by_cost())
     }
 
-    /// As [`Pki::identity`], of a peer that knows these cipher suites only.
+    /// As [`Pki::identity`], of a peer with this library, which knows these cipher suites only.
     ///
     /// # Errors
     /// As [`Pki::identity`].
@@ -84,6 +85,7 @@ impl Pki {
         &self,
         cert: &str,
         key: &str,
+        crypto: Crypto,
         suites: &[Suite],
     ) -> Result<Arc<Identity>, IdentityError> {
         let pem = TlsPem {
@@ -94,7 +96,7 @@ impl Pki {
             key: key.as_bytes(),
             key_name: "key",
         };
-        Identity::with_suites(&pem, Arc::new(SimTime), suites).map(Arc::new)
+        Identity::with_suites(&pem, Arc::new(SimTime), crypto, suites).map(Arc::new)
     }
 }
 
@@ -127,7 +129,7 @@ mod tests {
         for suite in Suite::ALL {
             let identity = |name| {
                 let (cert, key) = pki.peer(name).unwrap();
-                pki.identity_with(&cert, &key, &[suite]).unwrap()
+                pki.identity_with(&cert, &key, Crypto::default(), &[suite]).unwrap()
             };
             let mut client = Handshake::client(&identity("a"), "b").unwrap();
             let mut server = Handshake::server(&identity("b")).unwrap();

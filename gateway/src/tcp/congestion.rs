@@ -93,7 +93,8 @@ pub(super) trait Controller {
     fn undo(&mut self);
     /// The recovery that `congested` began is over.
     fn recovered(&mut self);
-    /// The largest segment changed.
+    /// Payload of a full segment.
+    fn mss(&self) -> u32;
     fn set_mss(&mut self, mss: u32);
 }
 

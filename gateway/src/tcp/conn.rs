@@ -416,6 +416,11 @@ impl TcpConn {
         std::mem::take(&mut self.starved)
     }
 
+    /// Payload of a full segment, bytes. Reports of gaps take a little off it.
+    pub fn segment_size(&self) -> usize {
+        self.control.get().mss() as usize
+    }
+
     /// Bytes not yet acknowledged by the other side.
     pub fn send_queue(&self) -> usize {
         self.tx.len()

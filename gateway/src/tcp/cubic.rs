@@ -222,6 +222,10 @@ impl Controller for Cubic {
         self.window = self.threshold;
     }
 
+    fn mss(&self) -> u32 {
+        self.mss
+    }
+
     fn set_mss(&mut self, mss: u32) {
         self.mss = mss;
         self.window = self.window.max(2 * mss);

@@ -368,7 +368,7 @@ impl TcpConn {
     }
 
     /// Bytes that were not sent yet.
-    pub(super) fn unsent(&self) -> u32 {
+    pub fn unsent(&self) -> u32 {
         (self.tx.len() as u32).saturating_sub(self.nxt.since(self.base()))
     }
 

@@ -51,6 +51,8 @@ pub enum Event {
         peer: SocketAddr,
         name: Box<str>,
         resumed: bool,
+        /// Group of the key exchange.
+        key_exchange: &'static str,
     },
     TunnelDown {
         peer: SocketAddr,

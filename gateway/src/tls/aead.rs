@@ -1,10 +1,12 @@
-//! The AEAD behind the record layer. One small trait, so that another library can take ring's
-//! place without a change to the record layer.
+//! The AEADs behind the record layer: one small trait, and each library of cryptography behind it.
 
 use ring::aead::{self, LessSafeKey, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 
-use super::TlsError;
+#[cfg(feature = "aws-lc")]
+use super::AwsLcAead;
+use super::{Suite, TlsError};
+use crate::config::Crypto;
 
 /// Nonce of all TLS 1.3 suites (RFC 8446, section 5.3).
 pub const NONCE_LEN: usize = 12;
@@ -44,52 +46,18 @@ pub trait Aead: Sized {
     ) -> Result<&'a mut [u8], TlsError>;
 }
 
-/// TLS 1.3 cipher suites of the record layer (RFC 8446, appendix B.4); the hash is rustls' matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suite {
-    Aes128Gcm,
-    Aes256Gcm,
-    ChaCha20Poly1305,
-}
-
-impl Suite {
-    /// By cost per byte on machines with AES instructions, the cheapest first.
-    pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
-
-    /// Length of the key, bytes.
-    pub const fn key_len(self) -> usize {
-        match self {
-            Self::Aes128Gcm => 16,
-            Self::Aes256Gcm | Self::ChaCha20Poly1305 => 32,
-        }
-    }
-
-    /// Records that may be sealed under one key. AES-GCM: 2^24.5 full records (RFC 8446, section
-    /// 5.5), rounded down. ChaCha20-Poly1305 has no bound before the sequence number ends; 2^48
-    /// is below that and never reached in practice.
-    pub const fn records_per_key(self) -> u64 {
-        match self {
-            Self::Aes128Gcm | Self::Aes256Gcm => 1 << 24,
-            Self::ChaCha20Poly1305 => 1 << 48,
-        }
-    }
-
-    fn ring(self) -> &'static aead::Algorithm {
-        match self {
-            Self::Aes128Gcm => &aead::AES_128_GCM,
-            Self::Aes256Gcm => &aead::AES_256_GCM,
-            Self::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-        }
-    }
-}
-
 /// [`Aead`] by ring.
 #[derive(Debug)]
 pub struct RingAead(LessSafeKey);
 
 impl Aead for RingAead {
     fn new(suite: Suite, key: &[u8]) -> Result<Self, TlsError> {
-        let unbound = UnboundKey::new(suite.ring(), key)
+        let algorithm = match suite {
+            Suite::Aes128Gcm => &aead::AES_128_GCM,
+            Suite::Aes256Gcm => &aead::AES_256_GCM,
+            Suite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        };
+        let unbound = UnboundKey::new(algorithm, key)
             .map_err(|_| TlsError::KeyLength { have: key.len(), need: suite.key_len() })?;
         Ok(Self(LessSafeKey::new(unbound)))
     }
@@ -125,16 +93,56 @@ impl Aead for RingAead {
     }
 }
 
+/// ring's keys are 20 times as large as AWS-LC's, whose memory is elsewhere. Where there are both,
+/// ring's stand apart, so that a connection has room for those that it uses only.
+#[cfg(feature = "aws-lc")]
+type RingKept = Box<RingAead>;
+#[cfg(not(feature = "aws-lc"))]
+type RingKept = RingAead;
+
+/// The AEAD of a direction, by the library that its identity chose.
+enum Bulk {
+    Ring(RingKept),
+    #[cfg(feature = "aws-lc")]
+    AwsLc(AwsLcAead),
+}
+
+impl Bulk {
+    #[cfg_attr(
+        not(feature = "aws-lc"),
+        expect(clippy::useless_conversion, reason = "into a box where there are both")
+    )]
+    fn new(crypto: Crypto, suite: Suite, key: &[u8]) -> Result<Self, TlsError> {
+        Ok(match crypto {
+            Crypto::Ring => Self::Ring(RingAead::new(suite, key)?.into()),
+            #[cfg(feature = "aws-lc")]
+            Crypto::AwsLc => Self::AwsLc(AwsLcAead::new(suite, key)?),
+        })
+    }
+
+    fn crypto(&self) -> Crypto {
+        match self {
+            Self::Ring(_) => Crypto::Ring,
+            #[cfg(feature = "aws-lc")]
+            Self::AwsLc(_) => Crypto::AwsLc,
+        }
+    }
+}
+
 /// One direction of a connection: key, IV and the sequence number of the next record.
-pub(super) struct Half<A> {
-    aead: A,
+pub(super) struct Half {
+    aead: Bulk,
     iv: [u8; NONCE_LEN],
     suite: Suite,
     seq: u64,
 }
 
-impl<A: Aead> Half<A> {
-    pub(super) fn new(seq: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
+impl Half {
+    pub(super) fn new(
+        crypto: Crypto,
+        seq: u64,
+        secrets: &ConnectionTrafficSecrets,
+    ) -> Result<Self, TlsError> {
         let (suite, key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Suite::Aes256Gcm, key, iv),
@@ -144,7 +152,16 @@ impl<A: Aead> Half<A> {
             _ => return Err(TlsError::SuiteUnknown),
         };
         let iv = iv.as_ref().try_into().map_err(|_| TlsError::SuiteUnknown)?;
-        Ok(Self { aead: A::new(suite, key.as_ref())?, iv, suite, seq })
+        Ok(Self { aead: Bulk::new(crypto, suite, key.as_ref())?, iv, suite, seq })
+    }
+
+    /// The same direction under the next key.
+    pub(super) fn next(
+        &self,
+        seq: u64,
+        secrets: &ConnectionTrafficSecrets,
+    ) -> Result<Self, TlsError> {
+        Self::new(self.aead.crypto(), seq, secrets)
     }
 
     pub(super) fn suite(&self) -> Suite {
@@ -172,7 +189,12 @@ impl<A: Aead> Half<A> {
         in_place: &mut [u8],
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), TlsError> {
-        self.aead.seal(self.nonce(), aad, in_place, tag)?;
+        let nonce = self.nonce();
+        match &self.aead {
+            Bulk::Ring(aead) => aead.seal(nonce, aad, in_place, tag),
+            #[cfg(feature = "aws-lc")]
+            Bulk::AwsLc(aead) => aead.seal(nonce, aad, in_place, tag),
+        }?;
         // `records_per_key` ends the key long before this could wrap.
         self.seq = self.seq.wrapping_add(1);
         Ok(())
@@ -184,7 +206,12 @@ impl<A: Aead> Half<A> {
         aad: &[u8],
         in_place: &'a mut [u8],
     ) -> Result<&'a mut [u8], TlsError> {
-        let plain = self.aead.open(self.nonce(), aad, in_place)?;
+        let nonce = self.nonce();
+        let plain = match &self.aead {
+            Bulk::Ring(aead) => aead.open(nonce, aad, in_place),
+            #[cfg(feature = "aws-lc")]
+            Bulk::AwsLc(aead) => aead.open(nonce, aad, in_place),
+        }?;
         // A peer cannot send 2^64 records.
         self.seq = self.seq.wrapping_add(1);
         Ok(plain)

@@ -7,8 +7,9 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CommonState, HandshakeKind, Side};
+use rustls::{CommonState, ExtractedSecrets, HandshakeKind, Side};
 
+use super::kernel::Kernel;
 use super::verify::leaf_facts;
 use super::{CONTROL_RECORDS_MAX, Identity, RecordLayer, TlsError};
 use crate::limits::{TLS_MAX_HANDSHAKE, TLS_MAX_PLAINTEXT, TLS_RECORD_HEADER};
@@ -36,6 +37,8 @@ pub struct Established {
     pub alpn: Option<Vec<u8>>,
     /// By a session ticket: no certificate was sent and no signature made.
     pub resumed: bool,
+    /// The group of the key exchange, as in "X25519MLKEM768".
+    pub key_exchange: &'static str,
     /// Bytes received behind the handshake, still encrypted; the first for the record layer.
     /// Always the end of the last step's input, so a caller that has it in a ring may leave it
     /// there instead.
@@ -206,12 +209,15 @@ impl Handshake {
         let common = self.common().ok_or(TlsError::HandshakeOver)?;
         let alpn = common.alpn_protocol().map(<[u8]>::to_vec);
         let resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
+        let group = common.negotiated_key_exchange_group();
+        let key_exchange = group.and_then(|group| group.name().as_str()).unwrap_or_default();
         let leaf = common.peer_certificates().and_then(|chain| chain.first()).cloned();
         let connection = self.connection.take().ok_or(TlsError::HandshakeOver)?;
         if self.visible > 0 {
             return Err(TlsError::HandshakeTrailing);
         }
-        let mut records = connection.into_records()?;
+        let (secrets, kernel) = connection.into_parts()?;
+        let mut records = RecordLayer::new(self.identity.crypto(), &secrets, kernel)?;
         let peer = match self.peer(leaf.as_ref(), resumed) {
             Ok(peer) => peer,
             Err(error) => {
@@ -224,7 +230,7 @@ impl Handshake {
             }
         };
         let leftover = std::mem::take(&mut self.input);
-        Ok(Established { records, peer, alpn, resumed, leftover })
+        Ok(Established { records, peer, alpn, resumed, key_exchange, leftover })
     }
 
     fn peer(
@@ -260,19 +266,16 @@ impl fmt::Debug for Handshake {
 }
 
 impl Connection {
-    fn into_records(self) -> Result<RecordLayer, TlsError> {
+    fn into_parts(self) -> Result<(ExtractedSecrets, Kernel), TlsError> {
         match self {
-            Self::Client(c) => {
-                let (secrets, kernel) =
-                    c.dangerous_into_kernel_connection().map_err(TlsError::KeySchedule)?;
-                RecordLayer::client(&secrets, kernel)
-            }
-            Self::Server(c) => {
-                let (secrets, kernel) =
-                    c.dangerous_into_kernel_connection().map_err(TlsError::KeySchedule)?;
-                RecordLayer::server(&secrets, kernel)
-            }
+            Self::Client(c) => c
+                .dangerous_into_kernel_connection()
+                .map(|(secrets, kernel)| (secrets, Kernel::Client(kernel))),
+            Self::Server(c) => c
+                .dangerous_into_kernel_connection()
+                .map(|(secrets, kernel)| (secrets, Kernel::Server(kernel))),
         }
+        .map_err(TlsError::KeySchedule)
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{self, cipher_suite};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -17,8 +16,10 @@ use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::provider::{provider, ticketer};
 use super::verify::{LeafFacts, NamedClientVerifier};
 use super::{ALPN_NATIVE, CLIENT_SESSION_PEERS, IdentityError, SESSION_TICKETS, Suite, pem};
+use crate::config::Crypto;
 
 /// Tickets rustls keeps per peer; the unit of its session store's size.
 const TICKETS_PER_PEER: usize = 8;
@@ -64,6 +65,7 @@ pub struct Identity {
     names: Vec<String>,
     not_before: i64,
     not_after: i64,
+    crypto: Crypto,
     time: Arc<dyn TimeProvider>,
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
@@ -74,18 +76,7 @@ impl Identity {
     ///
     /// # Errors
     /// The first thing that makes the identity unusable.
-    pub fn load(files: &TlsFiles) -> Result<Self, IdentityError> {
-        Self::load_with_time(files, Arc::new(DefaultTimeProvider))
-    }
-
-    /// As [`Self::load`], by another clock. The clock serves the later handshakes as well.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn load_with_time(
-        files: &TlsFiles,
-        time: Arc<dyn TimeProvider>,
-    ) -> Result<Self, IdentityError> {
+    pub fn load(files: &TlsFiles, crypto: Crypto) -> Result<Self, IdentityError> {
         let name = |path: &Path| path.display().to_string();
         let (ca, cert, key) =
             (pem::read(&files.ca)?, pem::read(&files.cert)?, pem::read(&files.key)?);
@@ -98,16 +89,22 @@ impl Identity {
                 key: &key,
                 key_name: &name(&files.key),
             },
-            time,
+            Arc::new(DefaultTimeProvider),
+            crypto,
         )
     }
 
-    /// As [`Self::load_with_time`], from memory.
+    /// As [`Self::load`], from memory and by another clock, which serves the later handshakes as
+    /// well.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn from_pem(pem: &TlsPem<'_>, time: Arc<dyn TimeProvider>) -> Result<Self, IdentityError> {
-        Self::with_suites(pem, time, &Suite::ALL)
+    pub fn from_pem(
+        pem: &TlsPem<'_>,
+        time: Arc<dyn TimeProvider>,
+        crypto: Crypto,
+    ) -> Result<Self, IdentityError> {
+        Self::with_suites(pem, time, crypto, &Suite::by_cost())
     }
 
     /// As [`Self::from_pem`], with these cipher suites only; the first one that the peer has too is
@@ -118,10 +115,11 @@ impl Identity {
     pub fn with_suites(
         pem: &TlsPem<'_>,
         time: Arc<dyn TimeProvider>,
+        crypto: Crypto,
         suites: &[Suite],
     ) -> Result<Self, IdentityError> {
         let now = time.current_time().ok_or(IdentityError::NoTime)?;
-        let provider = Arc::new(provider(suites));
+        let provider = Arc::new(provider(crypto, suites));
         let roots = Arc::new(trust_bundle(pem)?);
         let chain = pem::certificates(pem.cert, pem.cert_name)?;
         let leaf = check_leaf(&chain[0], pem.cert_name, now)?;
@@ -157,12 +155,13 @@ impl Identity {
         // Our order of suites is by cost per byte; the client's says nothing about this machine.
         server.ignore_client_order = true;
         server.send_tls13_tickets = SESSION_TICKETS;
-        server.ticketer = ring::Ticketer::new().map_err(IdentityError::Setup)?;
+        server.ticketer = ticketer(crypto).map_err(IdentityError::Setup)?;
 
         Ok(Self {
             names: leaf.dns_names,
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            crypto,
             time,
             client: Arc::new(client),
             server: Arc::new(server),
@@ -193,6 +192,10 @@ impl Identity {
         &self.server
     }
 
+    pub(super) fn crypto(&self) -> Crypto {
+        self.crypto
+    }
+
     pub(super) fn now(&self) -> Option<UnixTime> {
         self.time.current_time()
     }
@@ -206,16 +209,6 @@ impl fmt::Debug for Identity {
             .field("not_after", &utc(self.not_after))
             .finish_non_exhaustive()
     }
-}
-
-/// ring's primitives.
-fn provider(suites: &[Suite]) -> CryptoProvider {
-    let suite = |suite: &Suite| match suite {
-        Suite::Aes128Gcm => cipher_suite::TLS13_AES_128_GCM_SHA256,
-        Suite::Aes256Gcm => cipher_suite::TLS13_AES_256_GCM_SHA384,
-        Suite::ChaCha20Poly1305 => cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-    };
-    CryptoProvider { cipher_suites: suites.iter().map(suite).collect(), ..ring::default_provider() }
 }
 
 fn parse<'a>(

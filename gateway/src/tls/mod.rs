@@ -10,6 +10,8 @@
 //!   to store session tickets.
 
 mod aead;
+#[cfg(feature = "aws-lc")]
+mod aws_lc;
 mod error;
 mod executor;
 mod handshake;
@@ -18,13 +20,17 @@ mod identity_error;
 mod kernel;
 mod messages;
 mod pem;
+mod provider;
 mod record;
+mod suite;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
-pub use aead::{Aead, NONCE_LEN, RingAead, Suite, TAG_LEN};
+pub use aead::{Aead, NONCE_LEN, RingAead, TAG_LEN};
+#[cfg(feature = "aws-lc")]
+pub use aws_lc::AwsLcAead;
 pub use error::TlsError;
 pub use executor::{
     Done, HandshakeExecutor, HelperThreads, Helpers, Inline, Job, Outcome, Work, spawn_helpers,
@@ -34,6 +40,7 @@ pub use identity::{Identity, TlsFiles, TlsPem};
 pub use identity_error::IdentityError;
 pub use kernel::{TicketDone, TicketJob};
 pub use record::{CONTROL_RECORDS_MAX, Opened, RecordLayer};
+pub use suite::Suite;
 
 /// ALPN protocol of the native tunnel (RFC 7301).
 pub const ALPN_NATIVE: &[u8] = b"clusterlink-gw/1";

@@ -6,15 +6,17 @@
 
 pub mod frame;
 mod session;
+mod sizes;
 
 use std::net::SocketAddr;
 
 pub use frame::{Frame, FrameError, FrameWriter, Open, RefuseReason};
 pub use session::{Incoming, Role, Session, SessionError};
 
+use self::sizes::{Outlook, RecordSizes};
 use crate::limits::{
-    TLS_MAX_PLAINTEXT, TLS_MAX_RECORD, TLS_RECORD_HEADER, TLS_RECORD_TRAILER, TUNNEL_HEADER,
-    TUNNEL_MAX_DATA,
+    EARLY_DATA, TLS_MAX_PLAINTEXT, TLS_MAX_RECORD, TLS_RECORD_HEADER, TLS_RECORD_TRAILER,
+    TUNNEL_HEADER, TUNNEL_MAX_DATA,
 };
 use crate::tcp::{Memory, TcpConn};
 use crate::telemetry::CloseReason;
@@ -127,6 +129,7 @@ pub struct Tunnel {
     records: RecordLayer,
     session: Session,
     outbox: Outbox,
+    sizes: RecordSizes,
     /// The other gateway's address.
     pub remote: SocketAddr,
     /// DNS names of its certificate; the first is the peer's name.
@@ -136,7 +139,8 @@ pub struct Tunnel {
 impl Tunnel {
     pub fn new(role: Role, records: RecordLayer, remote: SocketAddr, peer: Vec<String>) -> Self {
         let outbox = Outbox { hello: true, ..Outbox::default() };
-        Self { records, session: Session::new(role), outbox, remote, peer }
+        let (session, sizes) = (Session::new(role), RecordSizes::default());
+        Self { records, session, outbox, sizes, remote, peer }
     }
 
     pub fn session(&self) -> &Session {
@@ -174,10 +178,11 @@ impl Tunnel {
         let len = writer.len();
         self.seal_scratch(tcp, scratch, len)?;
         self.session.sent_open();
+        self.sizes.restart();
         Ok(OpenSent::Sent)
     }
 
-    /// Sends up to `data.len()` bytes ahead of OPENED, copying them; returns how many went.
+    /// Sends one record ahead of OPENED; `fill` copies its bytes. Returns how many went.
     ///
     /// # Errors
     /// The record layer cannot seal.
@@ -191,14 +196,15 @@ impl Tunnel {
         if !self.session.may_send() || !tcp.reserve(memory, TLS_MAX_RECORD) {
             return Ok(0);
         }
-        let payload = &mut scratch.0[TLS_RECORD_HEADER + TUNNEL_HEADER..][..TUNNEL_MAX_DATA];
-        let n = fill(payload);
+        let most = self.sizes.payload(outlook(tcp, EARLY_DATA));
+        let n = fill(&mut scratch.0[TLS_RECORD_HEADER + TUNNEL_HEADER..][..most]);
         if n == 0 {
             return Ok(0);
         }
         scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TUNNEL_HEADER]
             .copy_from_slice(&frame::data_header(n));
         self.seal_scratch(tcp, scratch, TUNNEL_HEADER + n)?;
+        self.sizes.sealed(n);
         Ok(n)
     }
 
@@ -206,6 +212,7 @@ impl Tunnel {
     pub fn accept(&mut self) {
         self.outbox.opened = true;
         self.session.sent_opened();
+        self.sizes.restart();
     }
 
     /// The exporter refuses the stream; ends its direction.
@@ -282,6 +289,11 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Tells the time at which there are bytes to move: after a pause records begin short.
+    pub fn resume(&mut self, now: Instant) {
+        self.sizes.resume(now);
+    }
+
     /// Moves bytes from a service leg into DATA records, at most `budget`; returns how many.
     /// Each byte is copied once, into the send ring, and sealed there.
     ///
@@ -301,12 +313,11 @@ impl Tunnel {
             if available == 0 || !self.flush(tcp, memory, scratch)? {
                 break;
             }
-            let wanted = available.min(TUNNEL_MAX_DATA);
-            let room = tcp.send_room();
-            if room < DATA_OVERHEAD + wanted.min(MIN_BULK_RECORD) {
+            let outlook = outlook(tcp, available);
+            if outlook.room < DATA_OVERHEAD + available.min(MIN_BULK_RECORD) {
                 break;
             }
-            let most = wanted.min(room - DATA_OVERHEAD);
+            let most = self.sizes.payload(outlook);
             if !tcp.reserve(memory, DATA_OVERHEAD + most) {
                 break;
             }
@@ -334,7 +345,10 @@ impl Tunnel {
                 (result.as_ref().map_or(0, |n| *n), Some(result))
             });
             match n {
-                Some(Ok(n)) => moved += n,
+                Some(Ok(n)) => {
+                    self.sizes.sealed(n);
+                    moved += n;
+                }
                 Some(Err(e)) => return Err(e.into()),
                 None => break,
             }
@@ -399,6 +413,16 @@ impl Tunnel {
                 return Ok((stop, opened));
             }
         }
+    }
+}
+
+/// What a DATA record may be made of.
+fn outlook(tcp: &TcpConn, available: usize) -> Outlook {
+    Outlook {
+        available,
+        room: tcp.send_room(),
+        segment: tcp.segment_size(),
+        unsent: tcp.unsent() as usize,
     }
 }
 

@@ -129,7 +129,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     pub(super) fn tunnel_up(&mut self, id: FlowId, established: Established) {
-        let Established { records, peer, alpn, resumed, leftover: _ } = established;
+        let Established { records, peer, alpn, resumed, key_exchange, leftover: _ } = established;
         if alpn.as_deref() != Some(ALPN_NATIVE) {
             return self.lose_tunnel(id, CloseReason::TunnelVersion, None);
         }
@@ -156,7 +156,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             None => self.counters.tunnels_accepted += 1,
         }
-        self.report(Event::TunnelUp { peer: remote, name, resumed });
+        self.report(Event::TunnelUp { peer: remote, name, resumed, key_exchange });
         if self.draining && gateway.is_none() {
             return self.retire(id);
         }

@@ -201,6 +201,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             };
             if let Some((permit, forward)) = permit {
                 if forward {
+                    if service_tcp.recv_len() > 0 {
+                        up.resume(self.now);
+                    }
                     more = relay::service_to_tunnel(
                         permit,
                         service_tcp,

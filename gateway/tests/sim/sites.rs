@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clgw::config::Crypto;
 use clgw::net::MacAddr;
 use clgw::sim::{App, End, GatewaySetup, HostSetup, LinkConfig, Pki, SocketIo, Spread, World};
 use clgw::telemetry::{CloseReason, Event};
-use clgw::tls::Identity;
+use clgw::tls::{Identity, Suite};
 use clgw_policy::PolicyId;
 
 pub const CLIENT: usize = 0;
@@ -129,13 +130,19 @@ pub struct Identities {
 }
 
 impl Identities {
+    /// By the last library that was built: ring's turn is in every build without another.
     pub fn new() -> Self {
+        let crypto = Crypto::ALL[Crypto::ALL.len() - 1];
+        Self::of(crypto, crypto)
+    }
+
+    pub fn of(a: Crypto, b: Crypto) -> Self {
         let pki = Pki::new("fabric").unwrap();
-        let peer = |name| {
+        let peer = |name, crypto| {
             let (cert, key) = pki.peer(name).unwrap();
-            pki.identity(&cert, &key).unwrap()
+            pki.identity_with(&cert, &key, crypto, &Suite::by_cost()).unwrap()
         };
-        Self { a: peer("site-a"), b: peer("site-b") }
+        Self { a: peer("site-a", a), b: peer("site-b", b) }
     }
 }
 

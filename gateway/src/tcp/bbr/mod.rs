@@ -357,6 +357,10 @@ impl Controller for Bbr {
         }
     }
 
+    fn mss(&self) -> u32 {
+        self.mss
+    }
+
     fn set_mss(&mut self, mss: u32) {
         self.mss = mss;
         self.window = self.window.max(self.least());

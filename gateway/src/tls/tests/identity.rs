@@ -6,7 +6,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SanType, date_time_ymd,
 };
 
-use super::pki::{Files, Pki, SetClock};
+use super::pki::{CRYPTO, Files, Pki, SetClock};
 use super::{bytes, our_client};
 use crate::tls::{Identity, IdentityError, TlsFiles};
 
@@ -36,13 +36,13 @@ fn loads_from_files_with_several_cas_and_all_key_types() {
     // ClusterLink writes leaf and CA into one file.
     std::fs::write(&files.cert, format!("{}{}", gateway.cert, pki.ca)).unwrap();
     std::fs::write(&files.key, &gateway.key).unwrap();
-    let identity = Identity::load(&files).unwrap();
+    let identity = Identity::load(&files, CRYPTO).unwrap();
     assert_eq!(identity.peer_name(), "west");
     assert_eq!(identity.dns_names(), ["west", "west.example"]);
     assert_eq!(identity.not_after(), 3_786_912_000);
 
     std::fs::remove_file(&files.key).unwrap();
-    let text = Identity::load(&files).unwrap_err().to_string();
+    let text = Identity::load(&files, CRYPTO).unwrap_err().to_string();
     assert!(text.starts_with(&format!("{}: cannot be read", files.key.display())), "{text}");
 
     for algorithm in [&PKCS_ED25519, &PKCS_ECDSA_P384_SHA384] {

@@ -1,5 +1,7 @@
 //! The TLS layer against independent implementations: buffered rustls and OpenSSL.
 
+#[cfg(feature = "aws-lc")]
+mod aws_lc;
 mod executor;
 mod handshake;
 mod identity;
@@ -7,6 +9,7 @@ mod openssl;
 mod pki;
 mod properties;
 mod records;
+mod suites;
 
 use std::sync::Arc;
 

@@ -10,7 +10,11 @@ use rcgen::{
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
+use crate::config::Crypto;
 use crate::tls::{Identity, IdentityError, TlsPem};
+
+/// Tests are of the last library that was built: ring's turn is in every build without another.
+pub(super) const CRYPTO: Crypto = Crypto::ALL[Crypto::ALL.len() - 1];
 
 /// A clock that stands where it is put; at `u64::MAX` it panics.
 #[derive(Debug)]
@@ -89,15 +93,18 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn load(&self, time: Arc<dyn TimeProvider>) -> Result<Identity, IdentityError> {
-        let pem = TlsPem {
+        Identity::from_pem(&self.pem(), time, CRYPTO)
+    }
+
+    pub(super) fn pem(&self) -> TlsPem<'_> {
+        TlsPem {
             ca: self.ca.as_bytes(),
             ca_name: "ca.pem",
             cert: self.cert.as_bytes(),
             cert_name: "cert.pem",
             key: self.key.as_bytes(),
             key_name: "key.pem",
-        };
-        Identity::from_pem(&pem, time)
+        }
     }
 
     pub(super) fn identity(&self) -> Arc<Identity> {
