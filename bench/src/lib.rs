@@ -13,6 +13,7 @@ pub mod gate;
 pub mod generate;
 pub mod handshakes;
 pub mod hop;
+pub mod idle;
 pub mod interrupt;
 pub mod lab;
 pub mod memif;

@@ -14,7 +14,7 @@ use clgw_bench::report::Report;
 use clgw_bench::report::compare::Comparison;
 use clgw_bench::scenario::{Bench, Scenario};
 use clgw_bench::{
-    churn, cores, e2e, generate, handshakes, hop, memif, memory, records, relay, scale, wan,
+    churn, cores, e2e, generate, handshakes, hop, idle, memif, memory, records, relay, scale, wan,
 };
 
 /// Measures the gateway and prints tables.
@@ -60,6 +60,8 @@ enum What {
     E2e(e2e::E2eArgs),
     /// Two gateways and the generator joined by shared memory, no kernel in the path.
     Memif(memif::MemifArgs),
+    /// One gateway without work: its CPU time, and how late it sees what comes.
+    Idle(idle::IdleArgs),
     /// Puts load on anything that carries TCP, from DPDK ports of its own, and measures it.
     Generate(generate::GenerateArgs),
     /// `memif` with one MTU, in a process of its own.
@@ -134,6 +136,7 @@ impl What {
             Self::Scale(args) => args.shorten(),
             Self::E2e(args) => args.shorten(),
             Self::Memif(args) => args.shorten(),
+            Self::Idle(args) => args.shorten(),
             Self::Generate(args) => args.shorten(),
             Self::Memory(args) => args.shorten(),
             Self::Wan(args) => args.shorten(),
@@ -171,6 +174,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             defaults::<cores::CoresArgs>(short)?,
             defaults::<scale::ScaleArgs>(short)?,
             defaults::<memif::MemifArgs>(short)?,
+            defaults::<idle::IdleArgs>(short)?,
             defaults::<e2e::E2eArgs>(short)?,
             defaults::<memory::MemoryArgs>(short)?,
             defaults::<wan::WanArgs>(short)?,
@@ -183,6 +187,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         What::Scale(args) => vec![Box::new(args)],
         What::E2e(args) => vec![Box::new(args)],
         What::Memif(args) => vec![Box::new(args)],
+        What::Idle(args) => vec![Box::new(args)],
         What::Generate(args) => vec![Box::new(args)],
         What::MemifOne(args) => return memif::run_one(&args),
         What::Memory(args) => vec![Box::new(args)],

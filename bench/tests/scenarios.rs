@@ -76,6 +76,20 @@ fn memory_of_idle_connections() {
 }
 
 #[test]
+fn a_gateway_without_work() {
+    let settings = ["--policies", "poll,sleep,interrupt", "--gaps-us", "0,50000"];
+    let measurements = run(&[&["idle"][..], &settings].concat());
+    let cpu = |policy| median(&measurements, "CPU", &[("idle", policy), ("gap", "none")]);
+    assert!(cpu("poll") > 2.0 * cpu("sleep"), "{} and {} %", cpu("poll"), cpu("sleep"));
+    assert!(cpu("sleep") > cpu("interrupt"), "{} and {} %", cpu("sleep"), cpu("interrupt"));
+    for policy in ["poll", "sleep", "interrupt"] {
+        let of = [("idle", policy), ("gap", "50000 us")];
+        assert!(median(&measurements, "p50", &of) > 0.0, "{policy}");
+        assert_eq!(median(&measurements, "lost", &of), 0.0, "{policy}");
+    }
+}
+
+#[test]
 fn a_new_connection_over_a_long_line_waits_for_one_round_trip() {
     let settings = ["--rtt", "50", "--fault", "0", "--subjects", "clgw", "--seconds", "2"];
     let whose = ["--parts", "transfers,first-byte", "--first-byte", "clgw,haproxy,direct"];

@@ -1,52 +1,133 @@
 //! Help for a worker with nothing to do: receive interrupts, reclaiming sent mbufs, exact sleeps.
 
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::DpdkError;
-use crate::queue::{RxQueue, TxQueue};
+use crate::port::PortInner;
+use crate::queue::{QueueToken, RxQueue, TxQueue};
 
-/// Why [`RxQueue::wait`] returned.
+/// Why [`RxInterrupts::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
-    /// The device raised the queue's interrupt: poll now.
+    /// A device raised an interrupt: poll now.
     Interrupt,
     /// The time is over, or a signal came.
     Timeout,
 }
 
-impl RxQueue {
-    /// Sleeps until the queue's receive interrupt or the timeout. Poll once more after the call
-    /// whatever it returns: a packet that arrived before the interrupt was armed raises none on some
-    /// devices.
+/// The receive interrupts of the queues that one thread polls. To sleep until something comes:
+/// [`RxQueue::arm`] each queue, poll each once more, [`wait`](Self::wait). What came before a queue
+/// was armed raises no interrupt on most devices.
+///
+/// Ports of watched queues cannot be stopped.
+#[derive(Debug)]
+pub struct RxInterrupts {
+    watched: Vec<Watched>,
+    epoll: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Watched {
+    // Before the port: the token must be back when the port goes.
+    _token: Arc<QueueToken>,
+    port: Arc<PortInner>,
+    queue: u16,
+}
+
+impl RxInterrupts {
+    /// Of no queue yet.
+    ///
+    /// # Errors
+    /// The process has as many files open as it may.
+    pub fn new() -> Result<Self, DpdkError> {
+        // SAFETY: makes a file descriptor.
+        let fd = unsafe { dpdk_sys::clgw_rx_intr_open() };
+        if fd < 0 {
+            let hint = "Raise the limit on open files (ulimit -n)";
+            return Err(DpdkError::from_code("open", "epoll descriptor", fd, hint));
+        }
+        // SAFETY: just opened, and nobody else has it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { watched: Vec::new(), epoll })
+    }
+
+    /// Adds a queue, and tries whether its interrupt can be armed.
     ///
     /// # Errors
     /// The driver has no receive interrupts (no virtual device but virtio-user and vhost has, in
-    /// DPDK 22.11), or the port was configured without `rx_interrupts`: sleep for short times then.
-    pub fn wait(&mut self, timeout: Duration) -> Result<Wake, DpdkError> {
-        const HINT: &str = "Configure the port with rx_interrupts and use a driver that has them, \
-                            or the idle policy `sleep`";
-        let subject = || format!("{} queue {}", self.port.name, self.queue);
-        let (port, queue) = (self.port.id, self.queue);
-        // SAFETY: this is the queue's only handle, and its port is started.
-        let fd = unsafe { dpdk_sys::clgw_rx_intr_fd(port, queue) };
-        if fd < 0 {
-            return Err(DpdkError::from_code("find interrupt of", subject(), fd, HINT));
+    /// DPDK 22.11), or the port was configured without `rx_interrupts`.
+    pub fn watch(&mut self, queue: &mut RxQueue) -> Result<(), DpdkError> {
+        queue.arm()?;
+        queue.disarm();
+        let (port, number) = (Arc::clone(&queue.port), queue.queue);
+        let epoll = self.epoll.as_raw_fd();
+        // SAFETY: the port is started while its token exists, and the token is kept as long as the
+        // descriptor knows the queue.
+        let code = port.control(|id| unsafe { dpdk_sys::clgw_rx_intr_watch(epoll, id, number, 1) });
+        if code < 0 {
+            return Err(DpdkError::from_code("watch interrupt of", queue.subject(), code, NONE));
         }
-        // SAFETY: as above.
-        let armed = unsafe { dpdk_sys::clgw_rx_intr_arm(port, queue, 1) };
-        if armed < 0 {
-            return Err(DpdkError::from_code("arm interrupt of", subject(), armed, HINT));
+        let token = Arc::clone(&queue.token);
+        self.watched.push(Watched { _token: token, port, queue: number });
+        Ok(())
+    }
+
+    /// Sleeps until an armed queue's interrupt or the timeout; with no queue watched, until the
+    /// timeout. After an interrupt its queue may have to be armed again.
+    pub fn wait(&mut self, timeout: Duration) -> Wake {
+        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        // SAFETY: the descriptor is open, and the drivers' part of what it knows lives as long as
+        // the ports, which `watched` keeps.
+        match unsafe { dpdk_sys::clgw_rx_intr_wait(self.epoll.as_raw_fd(), nanoseconds) } {
+            0 => Wake::Timeout,
+            _ => Wake::Interrupt,
         }
-        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the descriptor belongs to the started queue.
-        let woke = unsafe { dpdk_sys::clgw_rx_intr_wait(fd, milliseconds) };
-        // SAFETY: as for arming.
-        unsafe { dpdk_sys::clgw_rx_intr_arm(port, queue, 0) };
-        match woke {
-            0 => Ok(Wake::Timeout),
-            1.. => Ok(Wake::Interrupt),
-            code => Err(DpdkError::from_code("wait for", subject(), code, HINT)),
+    }
+}
+
+impl Drop for RxInterrupts {
+    fn drop(&mut self) {
+        let epoll = self.epoll.as_raw_fd();
+        for Watched { port, queue, .. } in &self.watched {
+            // SAFETY: as for adding it. Of a driver that fails, the kernel forgets the descriptor when
+            // it is closed.
+            port.control(|id| unsafe { dpdk_sys::clgw_rx_intr_watch(epoll, id, *queue, 0) });
         }
+    }
+}
+
+const NONE: &str = "Configure the port with rx_interrupts and use a driver that has them, or the \
+                    idle policy `sleep`";
+
+impl RxQueue {
+    /// Lets the device raise an interrupt for what comes from now on.
+    ///
+    /// # Errors
+    /// As of [`RxInterrupts::watch`].
+    pub fn arm(&mut self) -> Result<(), DpdkError> {
+        match self.set_armed(true) {
+            0.. => Ok(()),
+            code => Err(DpdkError::from_code("arm interrupt of", self.subject(), code, NONE)),
+        }
+    }
+
+    /// No interrupts while the queue is polled. Of a driver that fails, as some do that raised none
+    /// meanwhile, an interrupt too many may come.
+    pub fn disarm(&mut self) {
+        self.set_armed(false);
+    }
+
+    fn set_armed(&mut self, on: bool) -> i32 {
+        let queue = self.queue;
+        // SAFETY: this is the queue's only handle, and its port is started. Queues of a port share a
+        // register on some devices, so one at a time.
+        self.port.control(|id| unsafe { dpdk_sys::clgw_rx_intr_arm(id, queue, on.into()) })
+    }
+
+    fn subject(&self) -> String {
+        format!("{} queue {}", self.port.name, self.queue)
     }
 }
 

@@ -37,6 +37,7 @@ pub mod testing;
 pub use eal::{Eal, ThreadGuard, pin_current_thread};
 pub use eal_config::{Device, EalConfig, HugePages, IovaMode, LcoreMap, LogLevel};
 pub use error::DpdkError;
+pub use idle::{RxInterrupts, Wake};
 pub use mbuf::{Checksum, IpVersion, Mbuf, MbufError, RxFlags, TxOffload};
 pub use offload::{RxOffloads, TxOffloads};
 pub use pool::{MbufPool, PoolConfig};

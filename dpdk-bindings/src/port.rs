@@ -103,7 +103,7 @@ pub struct PortConfig {
     pub rss: Option<RssConfig>,
     /// Receive frames for any MAC address.
     pub promiscuous: bool,
-    /// Prepare [`RxQueue::wait`].
+    /// Prepare [`RxInterrupts`](crate::idle::RxInterrupts).
     pub rx_interrupts: bool,
 }
 
@@ -136,6 +136,12 @@ pub struct StopError {
 impl PortInner {
     fn lock(&self) -> std::sync::MutexGuard<'_, PortState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one control call under the port's lock.
+    pub(crate) fn control<T>(&self, call: impl FnOnce(u16) -> T) -> T {
+        let _one_at_a_time = self.lock();
+        call(self.id)
     }
 }
 
@@ -196,10 +202,8 @@ impl<S> Port<S> {
         Ok(mtu)
     }
 
-    /// Runs one control call under the port's lock.
     pub(crate) fn control<T>(&self, call: impl FnOnce(u16) -> T) -> T {
-        let _one_at_a_time = self.inner.lock();
-        call(self.inner.id)
+        self.inner.control(call)
     }
 
     /// A negative return value as an error about this port, others as they are.

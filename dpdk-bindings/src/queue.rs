@@ -26,7 +26,7 @@ pub(crate) struct QueueToken;
 #[derive(Debug)]
 pub struct RxQueue {
     // Before the port: the token must be back when the port goes.
-    _token: Arc<QueueToken>,
+    pub(crate) token: Arc<QueueToken>,
     pub(crate) port: Arc<PortInner>,
     pub(crate) queue: u16,
     _not_sync: PhantomData<Cell<()>>,
@@ -47,7 +47,7 @@ pub struct TxQueue {
 
 impl RxQueue {
     pub(crate) fn new(token: Arc<QueueToken>, port: Arc<PortInner>, queue: u16) -> Self {
-        Self { _token: token, port, queue, _not_sync: PhantomData }
+        Self { token, port, queue, _not_sync: PhantomData }
     }
 
     /// The queue's index on its port.

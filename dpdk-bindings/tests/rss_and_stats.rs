@@ -5,7 +5,9 @@ use std::time::Duration;
 use dpdk_bindings::idle::{cycles, cycles_hz, set_timer_slack};
 use dpdk_bindings::rss::even_reta;
 use dpdk_bindings::testing::{RingPairConfig, config};
-use dpdk_bindings::{Device, Eal, EalConfig, MbufPool, PortConfig, RssConfig, RssKey, RssTypes};
+use dpdk_bindings::{
+    Device, Eal, EalConfig, MbufPool, PortConfig, RssConfig, RssKey, RssTypes, RxInterrupts,
+};
 
 mod common;
 use common::{Burst, POOL, cable, frame, queue_of};
@@ -61,7 +63,7 @@ fn rss_statistics_and_idling() {
     assert_eq!(b.port.stats().unwrap().rx_packets, 0);
 
     // Idling: what the driver cannot do is an error with another way, and the clock runs.
-    let error = a.rx().wait(Duration::from_millis(1)).unwrap_err();
+    let error = RxInterrupts::new().unwrap().watch(a.rx()).unwrap_err();
     assert!(error.hint.contains("idle policy"), "{error}");
     let error = a.tx().reclaim(0).unwrap_err();
     assert!(error.hint.contains("size the pool"), "{error}");

@@ -22,6 +22,7 @@ fn a_device_that_can_be_told_spreads_as_we_compute() {
             mtu: 1_500,
             queues: workers,
             rss: (workers > 1).then(|| steering.rss()),
+            interrupts: false,
         };
         start(&eal, &request).unwrap()
     };

@@ -42,7 +42,7 @@ const RATIOS: [Ratio; 4] = [
     Ratio { gate: "relay/workers/two", of: "relay/workers/one", most: 1.03 },
     Ratio { gate: "relay/workers/four", of: "relay/workers/one", most: 1.03 },
     Ratio { gate: "relay/workers/four_own_hash", of: "relay/workers/one", most: 1.2 },
-    Ratio { gate: "relay/workers/four_random", of: "relay/workers/one", most: 1.6 },
+    Ratio { gate: "relay/workers/four_random", of: "relay/workers/one", most: 1.7 },
 ];
 
 mod benchmarks {

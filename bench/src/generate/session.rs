@@ -195,6 +195,7 @@ impl Session {
                 mtu: setup.mtu,
                 queues: 1,
                 rss: None,
+                interrupts: false,
             };
             let started = port::start(&eal, &request)
                 .with_context(|| format!("{name} device {}", side.device))?;

@@ -26,8 +26,9 @@ pub struct Counters {
     /// Time that the worker's thread had its CPU, then.
     #[serde(skip)]
     pub cpu_nanos: u64,
-    /// Time of the turns that found work.
+    /// Time of the turns that found work, and time asleep.
     pub busy_nanos: u64,
+    pub asleep_nanos: u64,
     /// Application bytes sealed into tunnels, and delivered from them.
     pub bytes_to_peer: u64,
     pub bytes_from_peer: u64,
@@ -38,6 +39,11 @@ impl Counters {
     /// Seconds of work that were done since `before`.
     pub fn useful_seconds(&self, before: &Self) -> f64 {
         self.busy_nanos.saturating_sub(before.busy_nanos) as f64 / 1e9
+    }
+
+    /// Seconds that the worker has slept since `before`.
+    pub fn slept_seconds(&self, before: &Self) -> f64 {
+        self.asleep_nanos.saturating_sub(before.asleep_nanos) as f64 / 1e9
     }
 
     /// Gbit of applications, either way.
@@ -100,9 +106,9 @@ mod tests {
     fn the_last_event_counts() {
         let event = |busy: u64| {
             format!(
-                "2026-01-01T00:00:00Z  INFO stats worker=0 counters=\"{{\\\"rx_frames\\\":1,\
+                "2026-01-01T00:00:00Z  INFO stats worker=0 busy_percent=1.0 counters=\"{{\\\"rx_frames\\\":1,\
                  \\\"bytes_to_peer\\\":125000000,\\\"bytes_from_peer\\\":0,\
-                 \\\"clients_accepted\\\":3,\\\"busy_nanos\\\":{busy}}}\"\n"
+                 \\\"clients_accepted\\\":3,\\\"busy_nanos\\\":{busy},\\\"asleep_nanos\\\":7}}\"\n"
             )
         };
         let text = format!("{}INFO other\n{}", event(1), event(2_500_000_000));

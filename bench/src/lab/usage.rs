@@ -1,6 +1,7 @@
 //! What processes and CPUs have used, from /proc.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -46,22 +47,40 @@ fn process_seconds(stat: &str) -> Option<f64> {
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
-/// Nanoseconds that the thread of this name has had a CPU (first field of its schedstat).
+/// Nanoseconds that the thread of this name has had a CPU.
 ///
 /// # Errors
 /// There is no such thread.
 pub fn thread_nanos(pid: u32, name: &str) -> anyhow::Result<u64> {
-    let tasks = format!("/proc/{pid}/task");
-    for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
-        let task = task.context("its threads")?.path();
+    for task in tasks(pid)? {
         if fs::read_to_string(task.join("comm")).is_ok_and(|text| text.trim() == name) {
-            let file = task.join("schedstat");
-            let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-            let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok());
-            return nanos.with_context(|| format!("{}: {text:?}", file.display()));
+            return task_nanos(&task);
         }
     }
-    anyhow::bail!("{tasks}: no thread is named {name}")
+    anyhow::bail!("/proc/{pid}/task: no thread is named {name}")
+}
+
+/// The same of all its threads that have not ended.
+///
+/// # Errors
+/// It has ended.
+pub fn process_nanos(pid: u32) -> anyhow::Result<u64> {
+    tasks(pid)?.iter().map(|task| task_nanos(task)).sum()
+}
+
+/// Directories of its threads.
+fn tasks(pid: u32) -> anyhow::Result<Vec<PathBuf>> {
+    let tasks = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&tasks).with_context(|| tasks.clone())?;
+    entries.map(|task| Ok(task.with_context(|| tasks.clone())?.path())).collect()
+}
+
+/// First field of a thread's schedstat.
+fn task_nanos(task: &Path) -> anyhow::Result<u64> {
+    let file = task.join("schedstat");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok());
+    nanos.with_context(|| format!("{}: {text:?}", file.display()))
 }
 
 /// Since when, and how long a CPU had been idle then.
@@ -164,6 +183,22 @@ mod tests {
         shell.wait().unwrap();
         let error = family(shell.id()).unwrap_err().to_string();
         assert!(error.contains("it has ended"), "{error}");
+    }
+
+    #[test]
+    fn time_of_threads_is_time_of_the_process() {
+        let pid = std::process::id();
+        let spin = move || {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(30) {}
+            let own = thread_nanos(pid, "spinning").unwrap();
+            assert!(process_nanos(pid).unwrap() >= own);
+            own
+        };
+        let thread = std::thread::Builder::new().name("spinning".into()).spawn(spin).unwrap();
+        assert!(thread.join().unwrap() > 1_000_000);
+        let error = thread_nanos(pid, "no such").unwrap_err().to_string();
+        assert!(error.contains("no thread is named no such"), "{error}");
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct BedArgs {
     /// CPU of gateway B and of the generator.
     #[arg(long, default_value_t = 1)]
     pub other_cpu: u16,
+    /// What A does when there is nothing to do (workers.idle).
+    #[arg(long, default_value = "poll", value_parser = ["poll", "sleep"])]
+    pub gateway_idle: String,
     /// What the generator does when there is nothing to do.
     #[arg(long, value_enum, default_value_t = Idle::Sleep)]
     pub generator_idle: Idle,
@@ -98,6 +101,7 @@ impl OneArgs {
             rate,
             gateway_cpu,
             other_cpu,
+            gateway_idle,
             generator_idle,
             memory_mib,
         } = bed;
@@ -111,6 +115,7 @@ impl OneArgs {
         option("--rate", rate.to_string().as_ref());
         option("--gateway-cpu", gateway_cpu.to_string().as_ref());
         option("--other-cpu", other_cpu.to_string().as_ref());
+        option("--gateway-idle", gateway_idle.as_ref());
         option("--generator-idle", idle.get_name().as_ref());
         option("--memory-mib", memory_mib.to_string().as_ref());
         option("--mtu", mtu.to_string().as_ref());
@@ -193,7 +198,7 @@ struct Bed<'a> {
 impl<'a> Bed<'a> {
     fn start(args: &OneArgs, interrupt: &'a Interrupt) -> anyhow::Result<Self> {
         let OneArgs { bed, mtu, dir, zero_copy } = args;
-        let links = Links { dir, mtu: *mtu, zero_copy: *zero_copy };
+        let links = Links { dir, mtu: *mtu, zero_copy: *zero_copy, idle: &bed.gateway_idle };
         let side = |number, end, address: &str, via: &str| {
             anyhow::Ok(SideSetup {
                 device: links.device(number, end).parse()?,
@@ -342,6 +347,7 @@ mod tests {
                 rate: 1234.5,
                 gateway_cpu: 3,
                 other_cpu: 4,
+                gateway_idle: "sleep".to_owned(),
                 generator_idle: Idle::Yield,
                 memory_mib: 99,
             },

@@ -45,6 +45,8 @@ pub struct Links<'a> {
     /// Ends that do not listen lend their mbufs to the other end instead of copying. Takes
     /// hugepages in few files.
     pub zero_copy: bool,
+    /// What gateway A's worker does without work.
+    pub idle: &'a str,
 }
 
 impl Links<'_> {
@@ -76,8 +78,7 @@ impl Links<'_> {
         };
         let service_device = self.device(0, End { listens: false, ..end });
         let wan_device = self.device(1, End { link: "wan", listens: !importer });
-        // A has its CPU for itself.
-        let idle = if importer { "poll" } else { "sleep" };
+        let idle = if importer { self.idle } else { "sleep" };
         let hugepages = if self.zero_copy { "on" } else { "off" };
         let extra = if self.zero_copy { ", extra: [\"--single-file-segments\"]" } else { "" };
         let mtu = self.mtu;
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_link_has_one_end_that_listens() {
-        let links = Links { dir: Path::new("/run/x"), mtu: 9000, zero_copy: true };
+        let links = Links { dir: Path::new("/run/x"), mtu: 9000, zero_copy: true, idle: "poll" };
         let all: String = [
             links.device(0, CLIENT_END),
             links.device(1, SERVER_END),
@@ -130,6 +131,10 @@ mod tests {
             }
         }
         assert_eq!(all.matches("bsize=9152").count(), 6);
+        // What B does is not what is measured.
+        for idle in ["idle: poll", "idle: sleep"] {
+            assert_eq!(all.matches(idle).count(), 1, "{idle}");
+        }
         // Only the ends that do not listen may lend their memory.
         assert_eq!(all.matches("zero-copy=yes").count(), 3);
     }

@@ -43,8 +43,8 @@ impl MemifArgs {
     fn pinning(&self, zero_copy: bool) -> String {
         let pages = if zero_copy { "hugepages, zero-copy" } else { "normal pages, copies" };
         format!(
-            "gateway A on CPU {}; gateway B, the generator and what watches them on CPU {}; {pages}",
-            self.bed.gateway_cpu, self.bed.other_cpu
+            "gateway A on CPU {} ({}); gateway B, the generator and what watches them on CPU {}; {pages}",
+            self.bed.gateway_cpu, self.bed.gateway_idle, self.bed.other_cpu
         )
     }
 

@@ -18,7 +18,9 @@ pub struct Row {
     pub rate: Vec<f64>,
     /// Of gateway A's time that it had work, in percent.
     pub busy: f64,
-    /// Of gateway A's time that its worker had its CPU, in percent; the rest went to others.
+    /// Of gateway A's time that its worker slept, in percent.
+    pub asleep: f64,
+    /// Of the rest that it had its CPU, in percent; others had it else.
     pub had_cpu: f64,
     /// What a core of gateway A does that always has work: payload, Gb/s, and client connections
     /// per second; `None` where that is not what is measured.
@@ -43,9 +45,12 @@ impl Row {
         // Who is taken off the CPU in a turn that has work counts the time as busy. A polling
         // thread is taken off in such turns as often as it is in them: the share that it had of
         // the CPU takes that out again.
-        let had_cpu = ((last.cpu_nanos - first.cpu_nanos) as f64 / 1e9 / wall).min(1.0);
+        let asleep = last.slept_seconds(&first);
+        let awake = (wall - asleep).max(1e-9);
+        let had_cpu = ((last.cpu_nanos - first.cpu_nanos) as f64 / 1e9 / awake).min(1.0);
         let mut row = Self {
             busy: busy / wall * 100.0,
+            asleep: asleep / wall * 100.0,
             had_cpu: had_cpu * 100.0,
             load: plan.words(),
             connections: plan.connections(),
@@ -92,6 +97,7 @@ impl Row {
         add("payload", "Gb/s", self.gbps);
         add("rate", "1/s", self.rate);
         add("A busy", "%", vec![self.busy]);
+        add("A asleep", "%", vec![self.asleep]);
         add("A had its CPU", "%", vec![self.had_cpu]);
         // The table tells columns apart by name.
         add("A, busy core", "Gb/s", self.core_gbps.into_iter().collect());
@@ -115,12 +121,13 @@ mod tests {
 
     const TIMING: Timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_secs(4) };
 
-    /// Four seconds: two of them busy, and A had its CPU for `cpu`.
-    fn counters(cpu: Duration) -> [Counters; 2] {
+    /// Four seconds: two of them busy, one asleep if so, and A had its CPU for `cpu`.
+    fn counters(cpu: Duration, asleep: bool) -> [Counters; 2] {
         let first = Counters {
             at: Instant::now(),
             cpu_nanos: 5_000,
             busy_nanos: 7_000,
+            asleep_nanos: 3_000,
             bytes_to_peer: 1_000,
             bytes_from_peer: 2_000,
             clients_accepted: 10,
@@ -129,6 +136,7 @@ mod tests {
             at: first.at + Duration::from_secs(4),
             cpu_nanos: first.cpu_nanos + cpu.as_nanos() as u64,
             busy_nanos: first.busy_nanos + 2_000_000_000,
+            asleep_nanos: first.asleep_nanos + u64::from(asleep) * 1_000_000_000,
             bytes_to_peer: first.bytes_to_peer + 250_000_000,
             bytes_from_peer: first.bytes_from_peer + 125_000_000,
             clients_accepted: first.clients_accepted + 30_000,
@@ -139,14 +147,18 @@ mod tests {
     #[test]
     fn a_busy_core_does_without_the_time_that_others_had_its_cpu() {
         let plan = Plan::Streams(Direction::Upload.streams(8, TIMING, false));
-        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_secs(3)));
+        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_secs(3), false));
         assert_eq!((row.load.as_str(), row.connections), ("streams, upload", 8));
         assert_eq!((row.busy, row.had_cpu), (50.0, 75.0));
         // 3 Gbit in 2 s, of which it had the CPU for 3 of 4.
         assert_eq!((row.core_gbps, row.core_connections), (Some(2.0), None));
         // The two clocks are read one after the other.
-        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_millis(4_001)));
+        let row =
+            Row::new(plan, &Outcome::default(), counters(Duration::from_millis(4_001), false));
         assert_eq!((row.had_cpu, row.core_gbps), (100.0, Some(1.5)));
+        // Who sleeps leaves its CPU to nobody but those who would have it for nothing.
+        let row = Row::new(plan, &Outcome::default(), counters(Duration::from_secs(3), true));
+        assert_eq!((row.asleep, row.had_cpu, row.core_gbps), (25.0, 100.0, Some(1.5)));
     }
 
     #[test]
@@ -155,7 +167,11 @@ mod tests {
         let plan = |churn| {
             let (connections, rate, timing) = (32, Some(1000.0), TIMING);
             let plan = ExchangesPlan { churn, connections, rate, request, response, timing };
-            Row::new(Plan::Exchanges(plan), &Outcome::default(), counters(Duration::from_secs(3)))
+            Row::new(
+                Plan::Exchanges(plan),
+                &Outcome::default(),
+                counters(Duration::from_secs(3), false),
+            )
         };
         let row = plan(true);
         assert_eq!(row.load, "connections, 1000/s due");

@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/epoll.h>
+#include <time.h>
 
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 
 /* src/lib.rs asserts the same figures. */
 _Static_assert(sizeof(struct clgw_port_info) == 128, "clgw_port_info layout");
@@ -352,12 +354,19 @@ int clgw_tx_done_cleanup(uint16_t port, uint16_t queue, uint32_t max)
 	return rte_eth_tx_done_cleanup(port, queue, max);
 }
 
-/* A file descriptor that becomes readable when the queue's interrupt fires, or negative errno. */
-int clgw_rx_intr_fd(uint16_t port, uint16_t queue)
+/* An epoll descriptor for the interrupts of the queues that one thread polls, or negative errno. */
+int clgw_rx_intr_open(void)
 {
-	int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(port, queue);
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
 
-	return fd < 0 ? -ENOTSUP : fd;
+	return epoll < 0 ? -errno : epoll;
+}
+
+/* Adds the queue's interrupt to the descriptor, or takes it out. */
+int clgw_rx_intr_watch(int epoll, uint16_t port, uint16_t queue, int on)
+{
+	return rte_eth_dev_rx_intr_ctl_q(port, queue, epoll, on ? RTE_INTR_EVENT_ADD : RTE_INTR_EVENT_DEL,
+					 NULL);
 }
 
 int clgw_rx_intr_arm(uint16_t port, uint16_t queue, int on)
@@ -365,19 +374,18 @@ int clgw_rx_intr_arm(uint16_t port, uint16_t queue, int on)
 	return on ? rte_eth_dev_rx_intr_enable(port, queue) : rte_eth_dev_rx_intr_disable(port, queue);
 }
 
-/* 1: the interrupt fired, 0: the time is over or a signal came, negative errno. */
-int clgw_rx_intr_wait(int fd, int timeout_ms)
+/* 1: an interrupt fired, 0: the time is over or a signal came. */
+int clgw_rx_intr_wait(int epoll, uint64_t nanoseconds)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	uint64_t count;
-	int ret = poll(&p, 1, timeout_ms);
+	const uint64_t second = UINT64_C(1000000000);
+	struct timespec timeout = { .tv_sec = nanoseconds / second, .tv_nsec = nanoseconds % second };
+	struct pollfd p = { .fd = epoll, .events = POLLIN };
+	struct rte_epoll_event events[16];
 
-	if (ret < 0)
-		return errno == EINTR ? 0 : -errno;
-	if (ret == 0)
+	if (ppoll(&p, 1, &timeout, NULL) <= 0)
 		return 0;
-	/* Level-triggered: unread, the next wait would return at once. */
-	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-		return -errno;
+	/* Reads what the devices count in, as each driver wants it. It cannot wait by itself for less
+	 * than a millisecond. */
+	(void)rte_epoll_wait(epoll, events, RTE_DIM(events), 0);
 	return 1;
 }

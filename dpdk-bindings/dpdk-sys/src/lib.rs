@@ -244,10 +244,12 @@ unsafe extern "C" {
     pub fn clgw_reta_set(port: u16, queues: *const u16, size: u16) -> c_int;
     /// Mbufs freed, or a negative errno.
     pub fn clgw_tx_done_cleanup(port: u16, queue: u16, max: u32) -> c_int;
-    pub fn clgw_rx_intr_fd(port: u16, queue: u16) -> c_int;
+    /// An epoll descriptor, or a negative errno.
+    pub fn clgw_rx_intr_open() -> c_int;
+    pub fn clgw_rx_intr_watch(epoll: c_int, port: u16, queue: u16, on: c_int) -> c_int;
     pub fn clgw_rx_intr_arm(port: u16, queue: u16, on: c_int) -> c_int;
-    /// 1: fired, 0: time over or a signal, negative errno.
-    pub fn clgw_rx_intr_wait(fd: c_int, timeout_ms: c_int) -> c_int;
+    /// 1: fired, 0: time over or a signal.
+    pub fn clgw_rx_intr_wait(epoll: c_int, nanoseconds: u64) -> c_int;
 
     // wire.c
     pub fn clgw_ring_create(name: *const c_char, slots: u32, error: *mut c_int) -> *mut c_void;

@@ -136,8 +136,10 @@ impl WorkersConfig {
 pub enum IdlePolicy {
     /// Looks again at once: lowest latency, and the CPU is never free for anybody else.
     Poll,
-    /// Sleeps for some microseconds after a number of empty looks: for CPUs that are shared.
+    /// Sleeps, the longer the longer nothing has come: for CPUs that are shared.
     Sleep,
+    /// Sleeps until a frame comes: the same, on devices that have receive interrupts.
+    Interrupt,
 }
 
 /// How the environment abstraction layer of DPDK starts.

@@ -151,7 +151,11 @@ fn workers(mut section: Section<'_>, host: &Host, f: &mut Findings) -> WorkersCo
     let cpus = rules::worker_cpus(&count, listed, cpus, host, f);
     let idle = section.choice(
         "idle",
-        &[("poll", IdlePolicy::Poll), ("sleep", IdlePolicy::Sleep)],
+        &[
+            ("poll", IdlePolicy::Poll),
+            ("sleep", IdlePolicy::Sleep),
+            ("interrupt", IdlePolicy::Interrupt),
+        ],
         defaults::IDLE,
         f,
     );

@@ -172,6 +172,15 @@ fn the_demo_sites_load() {
 }
 
 #[test]
+fn workers_are_idle_as_they_are_told() {
+    use IdlePolicy::{Interrupt, Poll, Sleep};
+    for (text, wanted) in [("poll", Poll), ("sleep", Sleep), ("interrupt", Interrupt)] {
+        let config = good(&format!("{MINIMAL}workers: {{idle: {text}}}\n"));
+        assert_eq!(config.workers.idle, wanted);
+    }
+}
+
+#[test]
 fn all_errors_come_at_once_with_their_places() {
     let text = r#"peer:
   name: Site_A

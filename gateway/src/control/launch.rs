@@ -2,10 +2,10 @@
 
 use dpdk_bindings::{
     Device as EalDevice, DpdkError, Eal, EalConfig, HugePages, LcoreMap, LogLevel, MbufPool, Port,
-    Started,
+    RxInterrupts, Started,
 };
 
-use crate::config::{self, EalSettings, GatewayConfig, Hugepages, PortConfig};
+use crate::config::{self, EalSettings, GatewayConfig, Hugepages, IdlePolicy, PortConfig};
 use crate::limits::{ETHERNET_HEADER, MAX_MTU};
 use crate::net::{MacAddr, PortStack, PortStackConfig, Route, StackError, Steering};
 use crate::port::dpdk::DpdkPort;
@@ -24,6 +24,11 @@ pub enum LaunchError {
          name at most {queues}, or give the device more queues"
     )]
     Queues { port: String, device: String, queues: u16, workers: usize },
+    #[error(
+        "port {port} ({device}) has no receive interrupts, which workers.idle: interrupt takes; write \
+         sleep, or poll where the CPU is the worker's own: {error}"
+    )]
+    Interrupts { port: String, device: String, error: Box<DpdkError> },
     #[error("port {port}: {error}")]
     Stack { port: String, error: StackError },
     #[error(
@@ -42,11 +47,17 @@ pub(super) struct Launched {
     pub huge: bool,
 }
 
-pub(super) type WorkerPorts = Vec<Vec<WorkerPort<DpdkPort>>>;
+/// What one worker has to itself.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub ports: Vec<WorkerPort<DpdkPort>>,
+    /// Of all its ports with [`IdlePolicy::Interrupt`], else of none.
+    pub interrupts: RxInterrupts,
+}
 
 pub(super) fn launch(
     config: &GatewayConfig,
-) -> Result<(Launched, WorkerPorts, Steering), LaunchError> {
+) -> Result<(Launched, Vec<Own>, Steering), LaunchError> {
     let (eal, huge) = start_eal("clgw", &config.eal, config.ports.iter().map(|p| &p.device))?;
     let workers = config.workers.count();
     let failed = |port: &PortConfig, error: Box<DpdkError>| LaunchError::Port {
@@ -61,7 +72,10 @@ pub(super) fn launch(
     let tables = tables.collect::<Result<Vec<u16>, _>>()?;
     let steering = Steering::new(workers as u16, tables);
     let mut launched = Launched { ports: Vec::new(), pools: Vec::new(), eal, huge };
-    let mut by_worker: WorkerPorts = (0..workers).map(|_| Vec::new()).collect();
+    let own = |_| RxInterrupts::new().map(|interrupts| Own { ports: Vec::new(), interrupts });
+    let by_worker: Result<Vec<Own>, DpdkError> = (0..workers).map(own).collect();
+    let mut by_worker = by_worker.map_err(|error| LaunchError::Eal(Box::new(error)))?;
+    let interrupts = config.workers.idle == IdlePolicy::Interrupt;
     let room = data_room(config.ports.iter().map(largest_packet).max().unwrap_or(1500));
     let mbufs = mbufs_per_port(config.eal.memory_mib, config.ports.len(), room, huge)?;
     for (n, port) in config.ports.iter().enumerate() {
@@ -75,6 +89,7 @@ pub(super) fn launch(
                 mtu: port.mtu,
                 queues: workers as u16,
                 rss: (workers > 1).then(|| steering.rss()),
+                interrupts,
             },
         );
         let started = match started {
@@ -90,10 +105,17 @@ pub(super) fn launch(
             Err(PortStartError::Dpdk(error)) => return Err(failed(port, error)),
         };
         let StartedPort { port: running, pool, queues, driver, caps } = started;
-        for (worker, io) in queues.into_iter().enumerate() {
+        for (own, mut io) in by_worker.iter_mut().zip(queues) {
+            if interrupts {
+                io.watch(&mut own.interrupts).map_err(|error| LaunchError::Interrupts {
+                    port: port.name.clone(),
+                    device: port.device.to_string(),
+                    error: Box::new(error),
+                })?;
+            }
             let stack = PortStack::new(stack_config(config, n, port, caps.mac, caps.rx_checksum))
                 .map_err(|error| LaunchError::Stack { port: port.name.clone(), error })?;
-            by_worker[worker].push(WorkerPort { io, stack, side: port.side });
+            own.ports.push(WorkerPort { io, stack, side: port.side });
         }
         tracing::info!(
             port = port.name, device = %port.device, driver, mac = %caps.mac, mtu = port.mtu,

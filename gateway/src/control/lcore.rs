@@ -1,20 +1,18 @@
-//! The loop around a worker: clock, idle strategy, orders.
+//! The loop around a worker: clock, sleep, orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dpdk_bindings::{RxInterrupts, Wake};
+
+use super::idle::{Idle, Rest};
 use crate::config::IdlePolicy;
 use crate::port::FrameIo;
+use crate::port::dpdk::DpdkPort;
 use crate::time::{Clock, Instant};
 use crate::tls::HandshakeExecutor;
 use crate::worker::Worker;
-
-/// Empty turns before a sharing worker sleeps.
-const SPINS: u32 = 200;
-/// First and longest sleep. Longer sleeps let af_packet rings overflow.
-const SLEEP_MIN: Duration = Duration::from_micros(10);
-const SLEEP_MAX: Duration = Duration::from_micros(50);
 
 /// How often a draining worker says how far it is.
 const REPORT: Duration = Duration::from_millis(5);
@@ -53,19 +51,20 @@ impl Orders {
     }
 }
 
-/// Runs the worker until [`Order::Stop`]. Returns how many connections were cut.
-pub(super) fn run<P: FrameIo, H: HandshakeExecutor>(
-    mut worker: Worker<P, H>,
+/// Runs the worker until [`Order::Stop`]. Returns how many connections were cut. `interrupts` watches
+/// its ports where the policy wants that, else nothing.
+pub(super) fn run<H: HandshakeExecutor>(
+    mut worker: Worker<DpdkPort, H>,
     mut clock: impl Clock,
-    idle: IdlePolicy,
+    policy: IdlePolicy,
+    mut interrupts: RxInterrupts,
     orders: &Arc<Orders>,
 ) -> usize {
-    let mut spins = 0;
-    let mut sleep = SLEEP_MIN;
     let mut draining = false;
     let mut reported = 0;
     let mut report_at = Instant::ZERO;
     let mut now = clock.now();
+    let mut idle = Idle::new(policy, now);
     loop {
         match orders.get() {
             Order::Run => {}
@@ -84,22 +83,29 @@ pub(super) fn run<P: FrameIo, H: HandshakeExecutor>(
             Order::Stop => return worker.cut(),
         }
         let turn = worker.poll(now);
-        let next = clock.now();
+        let began = std::mem::replace(&mut now, clock.now());
         if turn.busy {
-            worker.add_busy(next.as_nanos() - now.as_nanos());
-            (spins, sleep) = (0, SLEEP_MIN);
-        } else if idle == IdlePolicy::Sleep {
-            spins += 1;
-            if spins > SPINS {
-                wait(next, turn.next, sleep);
-                sleep = (sleep * 2).min(SLEEP_MAX);
-                now = clock.now();
-                continue;
-            }
-        } else {
-            std::hint::spin_loop();
+            worker.add_busy(now.since(began));
         }
-        now = next;
+        match idle.rest(turn, began, now) {
+            Rest::Nothing => {}
+            Rest::Pause(hints) => (0..hints).for_each(|_| std::hint::spin_loop()),
+            Rest::Arm => {
+                if let Err(error) = worker.ports_mut().try_for_each(DpdkPort::arm) {
+                    tracing::warn!(%error, "no receive interrupts any more: sleeping instead");
+                    idle = Idle::new(IdlePolicy::Sleep, now);
+                }
+            }
+            Rest::Disarm => worker.ports_mut().for_each(DpdkPort::disarm),
+            Rest::Sleep(time) => {
+                let interrupted = interrupts.wait(time) == Wake::Interrupt;
+                let since = std::mem::replace(&mut now, clock.now());
+                worker.add_sleep(now.since(since), interrupted);
+                if interrupted {
+                    idle.interrupted();
+                }
+            }
+        }
     }
 }
 
@@ -112,11 +118,4 @@ fn report<P: FrameIo, H: HandshakeExecutor>(
     let left = worker.unfinished();
     orders.unfinished.fetch_add(left.wrapping_sub(before), Ordering::AcqRel);
     left
-}
-
-fn wait(now: Instant, next: Option<Instant>, most: Duration) {
-    let most = next.map_or(most, |at| most.min(at.since(now)));
-    if !most.is_zero() {
-        std::thread::sleep(most);
-    }
 }

@@ -3,6 +3,7 @@
 
 mod dry_run;
 mod generation;
+mod idle;
 mod journal;
 mod launch;
 mod lcore;
@@ -28,7 +29,7 @@ use self::journal::Journal;
 use self::lcore::{Order, Orders};
 use crate::config::GatewayConfig;
 use crate::lifecycle::{Drain, ExitCode, Level, Lifecycle, Shutdown, State};
-use crate::telemetry::{Counters, EventQueue, Published};
+use crate::telemetry::{Counters, EventQueue, Published, Shares};
 use crate::time::{Clock, MonotonicClock};
 use crate::tls::spawn_helpers;
 use crate::worker::{Inboxes, Shared, Snapshot, Worker, WorkerConfig};
@@ -101,7 +102,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
     let mut generations = Generations::default();
     let first = publish_first(&config, &mut generations, material);
     // Ports after the configuration is known to be good: taking a NIC disturbs its link.
-    let (launched, worker_ports, steering) = launch::launch(&config)?;
+    let (launched, by_worker, steering) = launch::launch(&config)?;
     let workers = config.workers.count();
 
     let snapshot = Arc::new(ArcSwap::new(Arc::clone(&first)));
@@ -117,7 +118,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
     let mut clock = MonotonicClock::starting_at(origin);
 
     let mut threads: Vec<JoinHandle<usize>> = Vec::new();
-    for (n, (ports, helper)) in worker_ports.into_iter().zip(helpers).enumerate() {
+    for (n, (own, helper)) in by_worker.into_iter().zip(helpers).enumerate() {
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed).map_err(|_| RunError::Random)?;
         let worker_config = WorkerConfig {
@@ -141,8 +142,9 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             prepare_lcore(&eal, n, cpu);
             let _lcore = register(&eal, n);
-            let worker = Worker::new(worker_config, shared, ports, helper, steering);
-            lcore::run(worker, MonotonicClock::starting_at(origin), idle, &orders)
+            let worker = Worker::new(worker_config, shared, own.ports, helper, steering);
+            let clock = MonotonicClock::starting_at(origin);
+            lcore::run(worker, clock, idle, own.interrupts, &orders)
         });
         threads.push(thread.map_err(|error| RunError::Thread { name, error })?);
     }
@@ -158,6 +160,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
 
     let mut seen = 0;
     let (mut reloads, mut stats) = (0, 0);
+    let mut last_stats = vec![Counters::default(); workers];
     let mut drain: Option<Drain> = None;
     loop {
         seen = shutdown.wait(seen, TICK);
@@ -174,7 +177,7 @@ pub fn run(config: GatewayConfig, shutdown: Shutdown) -> Result<RunReport, RunEr
         }
         if shutdown.stats() != stats {
             stats = shutdown.stats();
-            log_stats(&published);
+            log_stats(&published, &mut last_stats);
         }
         journal.forget();
         match (shutdown.level(), drain) {
@@ -283,10 +286,21 @@ fn register(eal: &dpdk_bindings::Eal, worker: usize) -> Option<dpdk_bindings::Th
         .ok()
 }
 
-/// One event a worker: its counters as one JSON object, for programs that read the log.
-fn log_stats(published: &[Arc<Published>]) {
-    for (worker, counters) in published.iter().enumerate() {
-        tracing::info!(worker, counters = %counters.load().to_json(), "stats");
+/// One event a worker: its counters as one JSON object, for programs that read the log, and where its
+/// time went since the event before.
+fn log_stats(published: &[Arc<Published>], last: &mut [Counters]) {
+    for (worker, (published, last)) in published.iter().zip(last).enumerate() {
+        let counters = published.load();
+        let Shares { busy, asleep } = counters.shares_since(last);
+        let tenths = |percent: f64| (percent * 10.0).round() / 10.0;
+        tracing::info!(
+            worker,
+            busy_percent = tenths(busy),
+            asleep_percent = tenths(asleep),
+            counters = %counters.to_json(),
+            "stats"
+        );
+        *last = counters;
     }
 }
 
@@ -297,7 +311,6 @@ fn log_counters(counters: &Counters) {
     for (reason, n) in counters.all_closes() {
         tracing::info!(%reason, n, "connections closed");
     }
-    let busy = counters.busy_nanos as f64 / 1e9;
     tracing::info!(
         rx_frames = counters.rx_frames,
         tx_frames = counters.tx_frames,
@@ -309,7 +322,8 @@ fn log_counters(counters: &Counters) {
         syn_cookies_accepted = counters.syn_cookies_accepted,
         syn_cookies_bad = counters.syn_cookies_bad,
         pmtu_black_holes = counters.pmtu_black_holes,
-        busy_seconds = busy,
+        busy_seconds = counters.busy_nanos as f64 / 1e9,
+        asleep_seconds = counters.asleep_nanos as f64 / 1e9,
         "counters"
     );
 }

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
 use arrayvec::ArrayVec;
-use dpdk_bindings::{Checksum, IpVersion, Mbuf, MbufPool, RxQueue, TxOffload, TxQueue};
+use dpdk_bindings::{
+    Checksum, DpdkError, IpVersion, Mbuf, MbufPool, RxInterrupts, RxQueue, TxOffload, TxQueue,
+};
 
 use super::{Frame, FrameIo, PortCaps, RxBurst, RxChecksum, RxMeta, TxMeta};
 use crate::limits::TX_STASH_FRAMES;
@@ -73,6 +75,24 @@ pub struct DpdkPort {
 impl DpdkPort {
     pub fn new(rx: RxQueue, tx: TxQueue, pool: MbufPool, caps: PortCaps) -> Self {
         Self { rx, tx, pool, stash: ArrayVec::new(), caps }
+    }
+
+    /// Lets received frames wake the thread that has `interrupts`, while the port is armed.
+    ///
+    /// # Errors
+    /// The device has no receive interrupts, or they were not asked for when it started.
+    pub fn watch(&mut self, interrupts: &mut RxInterrupts) -> Result<(), DpdkError> {
+        interrupts.watch(&mut self.rx)
+    }
+
+    /// # Errors
+    /// As of [`Self::watch`].
+    pub fn arm(&mut self) -> Result<(), DpdkError> {
+        self.rx.arm()
+    }
+
+    pub fn disarm(&mut self) {
+        self.rx.disarm();
     }
 }
 

@@ -25,6 +25,8 @@ pub struct PortRequest<'a> {
     pub queues: u16,
     /// How the device is to spread packets, where it can be told.
     pub rss: Option<&'a Rss>,
+    /// Prepare [`DpdkPort::watch`].
+    pub interrupts: bool,
 }
 
 /// A port that runs. The queue pairs end before `port`, and that before `pool`.
@@ -93,6 +95,7 @@ pub fn start(eal: &Eal, request: &PortRequest<'_>) -> Result<StartedPort, PortSt
         }),
         // Neighbour solicitations come by multicast.
         promiscuous: true,
+        rx_interrupts: request.interrupts,
         ..PortConfig::default()
     };
     let configured = unconfigured.configure(wanted, std::slice::from_ref(&pool))?;

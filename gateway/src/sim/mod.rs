@@ -8,6 +8,7 @@ mod gateway;
 mod host;
 pub mod line;
 mod pki;
+pub mod probe;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -373,7 +373,13 @@ impl TcpConn {
     }
 
     /// Bytes or a FIN that were not sent yet, at most `most` segments.
-    pub(super) fn fresh(&mut self, now: Instant, mss: u32, probing: bool, most: usize) -> Option<Next> {
+    pub(super) fn fresh(
+        &mut self,
+        now: Instant,
+        mss: u32,
+        probing: bool,
+        most: usize,
+    ) -> Option<Next> {
         let carries = matches!(
             self.state,
             State::Established

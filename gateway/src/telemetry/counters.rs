@@ -81,8 +81,14 @@ counters! {
     /// Loop iterations, and those that found work.
     loops,
     busy_loops,
-    /// Nanoseconds spent in iterations that found work.
+    /// Nanoseconds since the gateway started its workers; of them, those spent in iterations that
+    /// found work, and asleep.
+    up_nanos,
     busy_nanos,
+    asleep_nanos,
+    /// Sleeps, and those that a frame ended.
+    sleeps,
+    sleeps_interrupted,
     /// Connections of all kinds that are open now.
     connections,
     /// Bytes of buffers that hold something now, and that are kept for connections to come.
@@ -90,6 +96,13 @@ counters! {
     buffer_bytes_kept,
     /// How often a buffer was wanted and there was no memory for it.
     buffers_refused,
+}
+
+/// Where a worker's time went, percent. The rest it spent on looking for work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shares {
+    pub busy: f64,
+    pub asleep: f64,
 }
 
 const SLOTS: usize = FIELDS + DropReason::COUNT + CloseReason::COUNT;
@@ -130,6 +143,18 @@ impl Counters {
     pub fn to_json(&self) -> String {
         let fields = self.fields().map(|(name, value)| format!("\"{name}\":{value}"));
         format!("{{{}}}", fields.join(","))
+    }
+
+    /// Percent of the time since `before` that the worker had work, and that it slept; 0 where the
+    /// two are of the same publication.
+    pub fn shares_since(&self, before: &Self) -> Shares {
+        let up = self.up_nanos.saturating_sub(before.up_nanos).max(1);
+        // A sleep or a turn that had begun before is counted at its end.
+        let percent = |time: u64| (time as f64 / up as f64 * 100.0).min(100.0);
+        Shares {
+            busy: percent(self.busy_nanos.saturating_sub(before.busy_nanos)),
+            asleep: percent(self.asleep_nanos.saturating_sub(before.asleep_nanos)),
+        }
     }
 
     /// Adds another worker's counters.
@@ -181,6 +206,22 @@ impl Published {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_those_of_the_interval() {
+        let at = |up_nanos, busy_nanos, asleep_nanos| Counters {
+            up_nanos,
+            busy_nanos,
+            asleep_nanos,
+            ..Counters::default()
+        };
+        let (first, second) = (at(1_000, 900, 0), at(3_000, 1_000, 1_500));
+        assert_eq!(second.shares_since(&first), Shares { busy: 5.0, asleep: 75.0 });
+        assert_eq!(first.shares_since(&Counters::default()), Shares { busy: 90.0, asleep: 0.0 });
+        // No time has passed; a sleep of before the interval ends in it.
+        assert_eq!(second.shares_since(&second), Shares { busy: 0.0, asleep: 0.0 });
+        assert_eq!(at(3_100, 1_000, 1_900).shares_since(&second).asleep, 100.0);
+    }
 
     #[test]
     fn a_published_copy_is_the_same() {

@@ -5,6 +5,6 @@ mod counters;
 mod events;
 mod reasons;
 
-pub use counters::{Counters, Published};
+pub use counters::{Counters, Published, Shares};
 pub use events::{Event, EventQueue, Judged};
 pub use reasons::{CloseReason, DropReason};

@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn connections_stay_small() {
         for (what, bytes, most) in [
-            ("TcpConn", size_of::<TcpConn>(), 800),
+            ("TcpConn", size_of::<TcpConn>(), 808),
             ("Conn", size_of::<Conn>(), 1_024),
             ("Leg", size_of::<Leg>(), 160),
             ("Choice", size_of::<Choice>(), 160),

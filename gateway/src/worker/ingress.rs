@@ -33,8 +33,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     pub(super) fn take_inbox(&mut self) -> bool {
         let mut any = false;
-        // Bounded: siblings may fill the inbox as fast as it empties. But not by less than what the
-        // ports give in a turn, or a device with one queue would fill it for good.
+        // Bounded: siblings may fill the inbox as fast as it empties. By what the ports give in a
+        // turn: with less, a sibling that gets all frames of a device would fill it for good.
         for _ in 0..RX_BURST * self.ports.len() {
             match self.inboxes.take(self.config.id) {
                 None => break,

@@ -46,7 +46,7 @@ use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
 use crate::tcp::{BufferSide, IsnSecret, Profile, TcpEngine, TcpEvent, TcpSettings, TcpState};
 use crate::telemetry::{CloseReason, Counters, DropReason, EventQueue, Published};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tls::HandshakeExecutor;
 use crate::tunnel::Scratch;
 
@@ -101,6 +101,8 @@ pub struct Turn {
     pub busy: bool,
     /// When the worker wants its next turn even if nothing arrives.
     pub next: Option<Instant>,
+    /// Another thread is at work for this worker: what comes of it is seen by a turn alone.
+    pub awaits: bool,
 }
 
 pub struct Worker<P: FrameIo, H> {
@@ -267,12 +269,19 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         } else {
             Some(now)
         };
-        Turn { busy, next }
+        Turn { busy, next, awaits: self.handshakes.in_flight() > 0 }
     }
 
     /// Time spent in turns that found work; the loop measures it, a turn reads no clock.
-    pub fn add_busy(&mut self, nanos: u64) {
-        self.counters.busy_nanos += nanos;
+    pub fn add_busy(&mut self, time: Duration) {
+        self.counters.busy_nanos += time.as_nanos() as u64;
+    }
+
+    /// Time slept between two turns, and whether a frame ended it.
+    pub fn add_sleep(&mut self, time: Duration, interrupted: bool) {
+        self.counters.sleeps += 1;
+        self.counters.sleeps_interrupted += u64::from(interrupted);
+        self.counters.asleep_nanos += time.as_nanos() as u64;
     }
 
     pub fn counters(&self) -> &Counters {
@@ -281,6 +290,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     /// Publishes the counters now, whatever the interval.
     pub fn publish(&mut self) {
+        self.counters.up_nanos = self.now.as_nanos();
         self.counters.connections = self.conns.len() as u64;
         let memory = self.engine.memory();
         self.counters.buffer_bytes = memory.in_use() as u64;

@@ -12,4 +12,5 @@ mod records;
 mod refusal;
 mod sites;
 mod syn_flood;
+mod turns;
 mod workers;
