@@ -104,6 +104,11 @@ impl Scenario for ChurnArgs {
 impl ChurnArgs {
     fn windows(&self, connections: usize, bench: &Bench) -> anyhow::Result<Vec<(Meter, Meter)>> {
         let mut chain = warm_chain()?;
+        // Connections that wait for a tunnel take another one's that is free before it: the first
+        // visits bring up some of those that later ones need.
+        for _ in 0..3 {
+            visit(&mut chain, connections, None)?;
+        }
         let tunnels = chain.counters().0.tunnels_opened;
         let mut windows = Vec::new();
         for _ in 0..self.repetitions {
@@ -176,13 +181,13 @@ mod tests {
 
     #[test]
     fn every_connection_is_counted() {
-        let args = ChurnArgs { connections: vec![1, 5], repetitions: 2, window: 10 };
+        let args = ChurnArgs { connections: vec![1, WARM], repetitions: 2, window: 32 };
         let mut bench = Bench::new(None).unwrap();
         args.run(&mut bench).unwrap();
         assert_eq!(bench.report.measurements.len(), 2 * 2 * 3);
         for (a, b) in args.windows(5, &bench).unwrap() {
             // The handshake, the message, its acknowledgement and both ends at the least.
-            assert!(a.rx_frames >= 50 && b.rx_frames >= 50, "{a:?} {b:?}");
+            assert!(a.rx_frames >= 160 && b.rx_frames >= 160, "{a:?} {b:?}");
         }
     }
 }
