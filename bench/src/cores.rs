@@ -14,12 +14,10 @@ use crate::churn;
 use crate::flows::{Flows, SEGMENT};
 use crate::interrupt::Interrupt;
 use crate::report::Report;
-use crate::scenario::{Bench, Scenario, at_least_one};
+use crate::scenario::{Bench, ROUNDS, Scenario, at_least_one, rounds};
 
 /// For the windows of all connections.
 const FRAMES: usize = 16_384;
-/// Each setting is measured so many times, with all the others between.
-const ROUNDS: usize = 3;
 
 #[derive(Clone, Debug, Args)]
 pub struct CoresArgs {
@@ -96,19 +94,15 @@ impl Scenario for CoresArgs {
         let hz = bench.report.environment.tsc_hz;
         let settings = self.settings();
         let mut windows: Vec<Vec<Window>> = settings.iter().map(|_| Vec::new()).collect();
-        // In rounds, so that the spread tells of a machine whose speed changes within minutes.
-        let rounds = ROUNDS.min(self.repetitions);
-        for round in 0..rounds {
-            let share = (self.repetitions + round) / rounds;
+        for round in rounds(self.repetitions) {
             for (setting, windows) in settings.iter().zip(&mut windows) {
                 let label = format!(
-                    "cores: workers: {}, spread by {}, round {}/{rounds}",
+                    "cores: workers: {}, spread by {}, {round}",
                     setting.workers,
-                    setting.spread(),
-                    round + 1
+                    setting.spread()
                 );
-                bench.step(&label, self.expected() / rounds as u32)?;
-                windows.extend(measure(self, *setting, share, &bench.interrupt)?);
+                bench.step(&label, round.part(self.expected()))?;
+                windows.extend(measure(self, *setting, round.share, &bench.interrupt)?);
             }
         }
         for (setting, windows) in settings.iter().zip(&windows) {

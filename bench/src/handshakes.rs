@@ -12,11 +12,9 @@ use clgw::time::Instant;
 use clgw::tls::{Established, Handshake, Identity, Opened, Progress, TlsFiles};
 use time::OffsetDateTime;
 
-use crate::scenario::{Bench, Scenario, at_least_one, crypto};
+use crate::scenario::{Bench, ROUNDS, Scenario, at_least_one, crypto, rounds};
 use crate::tsc::cycles;
 
-/// Each setting is measured so many times, with all the others between.
-const ROUNDS: usize = 3;
 const FABRIC: &str = "fabric";
 
 #[derive(Clone, Debug, Args)]
@@ -68,23 +66,17 @@ impl Scenario for HandshakesArgs {
         let pki = Pki::new(dir.path())?;
         let settings = self.settings();
         let mut windows: Vec<Vec<Handshaken>> = vec![Vec::new(); settings.len()];
-        let rounds = ROUNDS.min(self.repetitions);
-        for round in 0..rounds {
-            let share = (self.repetitions + round) / rounds;
+        for round in rounds(self.repetitions) {
             for (&(crypto, resumed), windows) in settings.iter().zip(&mut windows) {
-                let label = format!(
-                    "handshakes: {}{}, round {}/{rounds}",
-                    crypto.name(),
-                    if resumed { ", resumed" } else { "" },
-                    round + 1
-                );
-                bench.step(&label, self.expected() / rounds as u32)?;
+                let kind = if resumed { ", resumed" } else { "" };
+                let label = format!("handshakes: {}{kind}, {round}", crypto.name());
+                bench.step(&label, round.part(self.expected()))?;
                 let ends = pki.ends(crypto)?;
                 if resumed {
                     // The first one brings the tickets of the next.
                     handshake(&ends, true)?;
                 }
-                for _ in 0..share {
+                for _ in 0..round.share {
                     let mut sum = Handshaken::default();
                     for _ in 0..self.window {
                         let one = handshake(&ends, resumed)?;

@@ -15,14 +15,12 @@ use crate::apps::{CHECKED, MIB, Received, Sink, Source};
 use crate::chain::{Chain, IMPORTS, Meter, Setup};
 use crate::interrupt::Interrupt;
 use crate::report::Report;
-use crate::scenario::{Bench, Scenario, at_least_one, crypto};
+use crate::scenario::{Bench, ROUNDS, Scenario, at_least_one, crypto, rounds};
 
 /// Of the chain's own clock; a window of 32 MiB takes some milliseconds of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Segments that rings hold at the least: with one or two, each would wait for its acknowledgement.
 const SEGMENTS_IN_RING: usize = 7;
-/// Each setting is measured so many times, with all the others between.
-const ROUNDS: usize = 3;
 
 #[derive(Clone, Debug, Args)]
 pub struct HopArgs {
@@ -203,15 +201,12 @@ impl Scenario for HopArgs {
         // None once a setting has failed.
         let mut windows: Vec<Option<Vec<Window>>> =
             settings.iter().map(|_| Some(Vec::new())).collect();
-        // In rounds, so that the spread tells of a machine whose speed changes within minutes.
-        let rounds = ROUNDS.min(self.repetitions);
-        for round in 0..rounds {
-            let share = (self.repetitions + round) / rounds;
+        for round in rounds(self.repetitions) {
             for (setting, slot) in settings.iter().zip(&mut windows) {
                 let Some(windows) = slot else { continue };
-                let label = format!("hop: {}, round {}/{rounds}", setting.label(), round + 1);
-                bench.step(&label, self.expected() / rounds as u32)?;
-                match transfer(self, setting, share, &bench.interrupt) {
+                let label = format!("hop: {}, {round}", setting.label());
+                bench.step(&label, round.part(self.expected()))?;
+                match transfer(self, setting, round.share, &bench.interrupt) {
                     Ok(more) => windows.extend(more),
                     Err(error) => {
                         bench.interrupt.check()?;

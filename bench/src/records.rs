@@ -13,11 +13,9 @@ use clgw::tls::{Handshake, Opened, Progress, RecordLayer, Suite};
 
 use crate::apps::MIB;
 use crate::hop::Cipher;
-use crate::scenario::{Bench, Scenario, at_least_one, crypto};
+use crate::scenario::{Bench, ROUNDS, Scenario, at_least_one, crypto, rounds};
 use crate::tsc::cycles;
 
-/// Each setting is measured so many times, with all the others between.
-const ROUNDS: usize = 3;
 /// Records that are sealed before they are opened, bytes: what stands in a gateway's rings.
 const AT_ONCE: usize = 256 * 1024;
 /// With shorter ones a key may be used up before the end.
@@ -102,18 +100,14 @@ impl Scenario for RecordsArgs {
         let hz = bench.report.environment.tsc_hz;
         let settings = self.settings();
         let mut windows: Vec<Vec<Window>> = vec![Vec::new(); settings.len()];
-        let rounds = ROUNDS.min(self.repetitions);
-        for round in 0..rounds {
-            let share = (self.repetitions + round) / rounds;
+        for round in rounds(self.repetitions) {
             for (setting, windows) in settings.iter().zip(&mut windows) {
                 let Setting { crypto, cipher, payload } = setting;
                 let (name, library) = (cipher.name(), crypto.name());
-                let label = format!(
-                    "records: {name} by {library}, {payload} bytes, round {}/{rounds}",
-                    round + 1
-                );
-                bench.step(&label, self.expected() / rounds as u32)?;
-                windows.extend(measure(setting, self.window_mib * MIB, share).context(label)?);
+                let label = format!("records: {name} by {library}, {payload} bytes, {round}");
+                bench.step(&label, round.part(self.expected()))?;
+                windows
+                    .extend(measure(setting, self.window_mib * MIB, round.share).context(label)?);
             }
         }
         for (Setting { crypto, cipher, payload }, windows) in settings.iter().zip(&windows) {

@@ -1,5 +1,6 @@
 //! What a scenario is: it says how long it takes, and adds what it measures to a report.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -50,8 +51,39 @@ pub fn at_least_one<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValuePa
 /// For options that name a library of cryptography.
 pub fn crypto(text: &str) -> Result<Crypto, String> {
     let names = || Crypto::ALL.iter().map(|crypto| crypto.name()).collect::<Vec<_>>().join(", ");
-    let found = Crypto::ALL.iter().find(|crypto| crypto.name() == text);
-    found.copied().ok_or_else(|| format!("this build has: {}", names()))
+    Crypto::named(text).ok_or_else(|| format!("this build has: {}", names()))
+}
+
+/// Each setting is measured so many times, with all the others between, so that the spread tells of a
+/// machine whose speed changes within minutes.
+pub const ROUNDS: usize = 3;
+
+/// One way through all settings of a scenario, as in "round 1/3".
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    number: usize,
+    of: usize,
+    /// Windows of each setting.
+    pub share: usize,
+}
+
+impl Round {
+    /// Its part of what all of them take.
+    pub fn part(self, whole: Duration) -> Duration {
+        whole / self.of as u32
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "round {}/{}", self.number, self.of)
+    }
+}
+
+/// The rounds in which each setting gets `windows` windows.
+pub fn rounds(windows: usize) -> impl Iterator<Item = Round> {
+    let of = ROUNDS.min(windows);
+    (0..of).map(move |n| Round { number: n + 1, of, share: (windows + n) / of })
 }
 
 impl Bench {

@@ -19,6 +19,11 @@ impl Crypto {
         Self::AwsLc,
     ];
 
+    /// `None` where this build has none of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|crypto| crypto.name() == name)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ring => "ring",

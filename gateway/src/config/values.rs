@@ -17,8 +17,8 @@ impl From<NameError> for Refusal {
 
 /// A library of cryptography. One that this build lacks is no unknown word.
 pub(super) fn crypto(text: &str) -> Result<Crypto, Refusal> {
-    match Crypto::ALL.iter().find(|crypto| crypto.name() == text) {
-        Some(crypto) => Ok(*crypto),
+    match Crypto::named(text) {
+        Some(crypto) => Ok(crypto),
         None if text == "aws-lc" => Err(Refusal::new(
             "this clgw was built without aws-lc",
             "write ring, or build one that has it: \
