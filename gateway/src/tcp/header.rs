@@ -4,16 +4,14 @@
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    IpAddress, Ipv4Address, Ipv4Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
-    TcpTimestampRepr,
+    IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, Ipv4Address, Ipv4Packet, TCP_HEADER_LEN,
+    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
 };
 
 use super::ecn::Marks;
 use super::engine::Profile;
 use crate::net::{FlowKey, Ip};
 
-/// Without options.
-pub(super) const TCP_HEADER: usize = 20;
 /// With padding (RFC 7323, appendix A).
 pub(super) const TIMESTAMP_OPTION: usize = 12;
 /// What the timestamp option begins with: NOP, NOP, kind, length.
@@ -31,16 +29,13 @@ const ECE: u8 = 0x40;
 const CWR: u8 = 0x80;
 
 pub(super) fn ip_header(v4: bool) -> usize {
-    if v4 { 20 } else { 40 }
+    if v4 { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
 }
 
 /// A segment, and what it says of congestion. Its checksum is known to be right.
 #[inline]
 pub(super) fn parse(tcp: &[u8]) -> Option<(TcpRepr<'_>, Marks)> {
-    match parse_usual(tcp) {
-        Some(parsed) => Some(parsed),
-        None => parse_any(tcp),
-    }
+    parse_usual(tcp).or_else(|| parse_any(tcp))
 }
 
 fn number(bytes: &[u8; 4]) -> u32 {
@@ -50,7 +45,7 @@ fn number(bytes: &[u8; 4]) -> u32 {
 /// `None` for what [`parse_any`] has to look at.
 #[inline]
 fn parse_usual(tcp: &[u8]) -> Option<(TcpRepr<'_>, Marks)> {
-    let (fixed, rest) = tcp.split_first_chunk::<TCP_HEADER>()?;
+    let (fixed, rest) = tcp.split_first_chunk::<TCP_HEADER_LEN>()?;
     let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *fixed;
     let control = match flags & (FIN | SYN | RST | PSH) {
         0 => TcpControl::None,
@@ -130,9 +125,9 @@ fn address(ip: Ip) -> IpAddress {
 fn write_ip(header: &mut [u8], key: &FlowKey, payload_len: usize, ecn: u8, profile: Profile) {
     // A packet is shorter than 64 KiB.
     if let (Some(local), Some(remote)) = (key.local.v4_octets(), key.remote.v4_octets())
-        && let Some(fields) = header.first_chunk_mut::<20>()
+        && let Some(fields) = header.first_chunk_mut::<IPV4_HEADER_LEN>()
     {
-        let [high, low] = ((payload_len + 20) as u16).to_be_bytes();
+        let [high, low] = ((payload_len + IPV4_HEADER_LEN) as u16).to_be_bytes();
         fields[..12].copy_from_slice(&[
             0x45,
             ecn,
@@ -152,9 +147,9 @@ fn write_ip(header: &mut [u8], key: &FlowKey, payload_len: usize, ecn: u8, profi
         if !profile.checksum_offload {
             Ipv4Packet::new_unchecked(header).fill_checksum();
         }
-    } else if let Some(fields) = header.first_chunk_mut::<40>() {
+    } else if let Some(fields) = header.first_chunk_mut::<IPV6_HEADER_LEN>() {
         let [high, low] = (payload_len as u16).to_be_bytes();
-        let start = [0x60 | (ecn >> 4), ecn << 4, 0, 0, high, low, PROTOCOL_TCP, HOP_LIMIT];
+        let start = [0x60, ecn << 4, 0, 0, high, low, PROTOCOL_TCP, HOP_LIMIT];
         fields[..8].copy_from_slice(&start);
         fields[8..24].copy_from_slice(&key.local.octets());
         fields[24..].copy_from_slice(&key.remote.octets());
@@ -174,7 +169,7 @@ fn write_usual(tcp: &mut [u8], segment: &TcpRepr<'_>, marks: Marks) -> bool {
     if segment.sack_ranges[0].is_some() {
         return false;
     }
-    let Some((fields, rest)) = tcp.split_first_chunk_mut::<TCP_HEADER>() else { return false };
+    let Some((fields, rest)) = tcp.split_first_chunk_mut::<TCP_HEADER_LEN>() else { return false };
     let mut words = 5;
     if let Some(timestamp) = &segment.timestamp {
         let Some(option) = rest.first_chunk_mut::<TIMESTAMP_OPTION>() else { return false };

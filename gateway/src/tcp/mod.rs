@@ -11,7 +11,7 @@
 //! | headers read and written | `header` | RFC 9293, 7323, 791, 8200 |
 //! | what is sent, timers, the receive window | `output` | RFC 9293, 6298, 8985 (probes), 1122 |
 //! | losses by time and selective acknowledgements | `scoreboard`, `sent` | RFC 8985 (RACK), 2018, 6675, 2883 |
-//! | sending while losses are repaired | `input` | RFC 6937; RFC 3522 for losses that were none |
+//! | acknowledgements, and sending while losses are repaired | `acks` | RFC 6937; RFC 3522 for losses that were none |
 //! | time-outs that were none, without timestamps | `frto` | RFC 5682 |
 //! | congestion control | `congestion`, `cubic` | RFC 9438, 9406, 6928 |
 //! | the same by a model of the path, paced | `bbr` | draft-ietf-ccwg-bbr |
@@ -26,6 +26,7 @@
 //! TIME-WAIT needs no connection: the worker takes it down once the last acknowledgement is out and
 //! keeps its tuple in `flow::TimeWait`.
 
+mod acks;
 mod assembler;
 mod bbr;
 mod black_hole;

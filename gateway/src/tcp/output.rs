@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{TCP_HEADER_LEN, TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use super::SegmentSink;
 use super::assembler::SACK_BLOCKS;
 use super::conn::{Ack, Doubt, Probe, Repair, State, TcpConn};
 use super::ecn::{ECT_0, Marks};
 use super::engine::{Profile, TcpEvent};
-use super::header::{TCP_HEADER, TIMESTAMP_OPTION, ip_header, write};
+use super::header::{TIMESTAMP_OPTION, ip_header, write};
 use super::seq::Seq;
 use crate::limits::{TCP_KEEPALIVE, TCP_KEEPALIVE_REPEAT, TCP_USER_TIMEOUT};
 use crate::time::Instant;
@@ -58,13 +58,13 @@ impl Next {
 
 /// Bytes of an IP packet around the payload of a segment without options.
 pub(super) fn segment_overhead(local: SocketAddr) -> usize {
-    ip_header(local.is_ipv4()) + TCP_HEADER
+    ip_header(local.is_ipv4()) + TCP_HEADER_LEN
 }
 
 impl TcpConn {
     /// Payload of a full segment, bytes. Selective acknowledgements take more off it.
     pub(super) fn mss(&self, profile: Profile) -> u32 {
-        let path = profile.mtu.saturating_sub(ip_header(self.key.is_v4()) + TCP_HEADER) as u32;
+        let path = profile.mtu.saturating_sub(ip_header(self.key.is_v4()) + TCP_HEADER_LEN) as u32;
         let options = if self.timestamps.is_some() { TIMESTAMP_OPTION as u32 } else { 0 };
         path.min(self.remote_mss).saturating_sub(options).max(1)
     }
@@ -591,7 +591,8 @@ impl TcpConn {
         let recent = self.timestamps.map_or(0, |timestamps| timestamps.recent);
         let stamped = offered || self.timestamps.is_some();
         let scaled = offered || self.recv_shift > 0 || self.send_shift > 0;
-        let largest = profile.mtu.saturating_sub(header + TCP_HEADER).min(usize::from(u16::MAX));
+        let largest =
+            profile.mtu.saturating_sub(header + TCP_HEADER_LEN).min(usize::from(u16::MAX));
         let mut repr = TcpRepr {
             src_port: self.key.local_port,
             dst_port: self.key.remote_port,

@@ -97,7 +97,7 @@ impl Scoreboard {
     }
 
     #[cfg(test)]
-    pub fn segments(&self) -> usize {
+    pub fn runs(&self) -> usize {
         self.sent.len()
     }
 
