@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use ipnet::IpNet;
 
@@ -12,13 +13,15 @@ pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1
 /// Addresses, VIPs and the link-local address; built once.
 #[derive(Debug)]
 pub(super) struct LocalAddresses {
-    all: HashSet<Ip>,
+    /// Nobody from outside puts anything in: a hash that is the same in every process costs nothing
+    /// and keeps counts of instructions the same.
+    all: HashSet<Ip, FixedState>,
     /// What is announced and chosen from, in the order of the configuration.
     addresses: Vec<IpNet>,
     vips: Vec<IpAddr>,
     link_local: Ipv6Addr,
     /// Low 24 bits of every IPv6 address: the solicited-node groups we are in.
-    solicited: HashSet<[u8; 3]>,
+    solicited: HashSet<[u8; 3], FixedState>,
     /// Directed broadcast addresses of the IPv4 prefixes; a handful.
     broadcasts: Vec<Ipv4Addr>,
 }
@@ -31,7 +34,7 @@ impl LocalAddresses {
         let link_local = Ipv6Addr::from(link_local);
 
         let own = addresses.iter().map(IpNet::addr).chain(vips.iter().map(IpAddr::to_canonical));
-        let all: HashSet<Ip> = own.chain([link_local.into()]).map(Ip::from).collect();
+        let all: HashSet<Ip, FixedState> = own.chain([link_local.into()]).map(Ip::from).collect();
         let solicited = all.iter().filter(|ip| !ip.is_v4()).map(|ip| low24(ip.octets())).collect();
         let mut broadcasts: Vec<Ipv4Addr> = addresses
             .iter()
