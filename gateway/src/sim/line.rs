@@ -172,26 +172,32 @@ pub fn run(pairs: &[[&str; 2]], config: LineConfig) -> Result<(), DpdkError> {
         for ((left_rx, left_tx), (right_rx, right_tx)) in left_queues.into_iter().zip(right_queues)
         {
             for (way, (rx, tx)) in ways.iter_mut().zip([(left_rx, right_tx), (right_rx, left_tx)]) {
-                way.lanes.push(Lane { rx, tx, arrived: VecDeque::new() });
+                way.lanes.push(Lane { rx, tx, came: ArrayVec::new(), arrived: VecDeque::new() });
             }
         }
     }
     eprintln!("listening");
 
     let mut report = Instant::now() + REPORT;
-    let mut burst = ArrayVec::<Mbuf, BURST_MAX>::new();
+    let mut random = StdRng::seed_from_u64(config.seed);
     loop {
         let now = Instant::now();
         let mut busy = false;
-        for way in &mut ways {
-            for (n, lane) in way.lanes.iter_mut().enumerate() {
-                lane.rx.burst(&mut burst);
-                busy |= !burst.is_empty();
-                for mbuf in burst.drain(..) {
-                    let bytes = mbuf.data().len();
-                    way.direction.enter(now, (n, mbuf), bytes);
-                }
+        for Way { lanes, direction } in &mut ways {
+            for lane in lanes.iter_mut() {
+                lane.rx.burst(&mut lane.came);
+                // From the back, as it is taken.
+                lane.came.reverse();
+                busy |= !lane.came.is_empty();
             }
+            while let Some(n) = whose_turn(lanes.iter().map(|lane| lane.came.len()), &mut random)
+                && let Some(mbuf) = lanes[n].came.pop()
+            {
+                let bytes = mbuf.data().len();
+                direction.enter(now, (n, mbuf), bytes);
+            }
+        }
+        for way in &mut ways {
             while let Some((n, mbuf)) = way.direction.leave(now) {
                 way.lanes[n].arrived.push_back(mbuf);
             }
@@ -231,12 +237,50 @@ struct Way {
 struct Lane {
     rx: RxQueue,
     tx: TxQueue,
+    /// In one burst.
+    came: ArrayVec<Mbuf, BURST_MAX>,
+    /// At the other end.
     arrived: VecDeque<Mbuf>,
+}
+
+/// Whose frame enters next, of lanes that have so many waiting; every order of all frames is as likely as
+/// any other. What room a full queue has belongs to who comes first: it must not be the same one always.
+fn whose_turn(waiting: impl Iterator<Item = usize> + Clone, random: &mut StdRng) -> Option<usize> {
+    let all: usize = waiting.clone().sum();
+    let mut ticket = if all > 0 { random.random_range(0..all) } else { return None };
+    waiting.into_iter().position(|frames| match ticket.checked_sub(frames) {
+        Some(rest) => {
+            ticket = rest;
+            false
+        }
+        None => true,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_queue_favours_nobody() {
+        let now = Instant::now();
+        // Room for one frame of the eight.
+        let config = LineConfig { rate: 8_000_000, ..LineConfig::of_delay(MS) };
+        let mut random = StdRng::seed_from_u64(1);
+        let mut first = [0; 2];
+        for _ in 0..1_000 {
+            let mut direction = Direction::new(config, now, 0);
+            let mut waiting = [4, 4];
+            while let Some(n) = whose_turn(waiting.into_iter(), &mut random) {
+                waiting[n] -= 1;
+                direction.enter(now, n, 1_000);
+            }
+            assert_eq!((waiting, direction.passed.overflowed), ([0, 0], 7));
+            first[direction.leave(now + 10 * MS).unwrap()] += 1;
+        }
+        assert!((450..550).contains(&first[0]), "{first:?}");
+        assert_eq!(whose_turn([0, 3].into_iter(), &mut random), Some(1));
+    }
 
     const MS: Duration = Duration::from_millis(1);
 
