@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clgw::config::Crypto;
 use clgw::net::{MacAddr, Route};
 use clgw::port::sim::{SimFrame, SimPort};
-use clgw::sim::{App, GatewaySetup, Host, HostSetup, Pki, SimGateway, Spread};
+use clgw::sim::{App, GatewaySetup, Host, HostSetup, Offload, Pki, SimGateway, Spread};
 use clgw::telemetry::{Counters, DropReason};
 use clgw::time::Instant;
 use clgw::tls::{Inline, Suite};
@@ -140,8 +140,8 @@ pub struct Setup {
     pub crypto: Crypto,
     /// The only one both gateways know.
     pub suite: Suite,
-    /// The ports compute and verify checksums, for free.
-    pub checksum_offload: bool,
+    /// Of the gateways' ports; the endpoints' compute checksums if these do.
+    pub offload: Offload,
     pub service_kib: usize,
     pub peer_kib: usize,
     /// Bytes of each of the endpoints' buffers.
@@ -267,7 +267,7 @@ impl Chain {
                 objects,
                 identity: pki.identity_with(&cert, &key, setup.crypto, &[setup.suite])?,
                 mtu: Some(setup.mtu),
-                checksum_offload: setup.checksum_offload,
+                offload: setup.offload,
                 frames: setup.frames,
                 spread: setup.spread,
             };
@@ -412,7 +412,7 @@ fn host(setup: &Setup, number: u8, addresses: &[&str], via: &str) -> anyhow::Res
         buffer: setup.host_buffer,
         frames: setup.frames,
         // The endpoints' own cost is of no interest, but what they send must suit the gateways.
-        checksum_offload: setup.checksum_offload,
+        checksum_offload: setup.offload.checksums(),
     };
     Ok(Host::new(setup, u64::from(number)))
 }

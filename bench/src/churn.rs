@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 use clgw::config::Crypto;
-use clgw::sim::Spread;
+use clgw::sim::{Offload, Spread};
 use clgw::time::Instant;
 use clgw::tls::Suite;
 use clgw::worker::Turn;
@@ -25,7 +25,7 @@ pub const SETUP: Setup = Setup {
     mtu: 1500,
     crypto: Crypto::Ring,
     suite: Suite::Aes128Gcm,
-    checksum_offload: true,
+    offload: Offload::Checksums,
     service_kib: 64,
     peer_kib: 64,
     host_buffer: 65_536,

@@ -9,7 +9,7 @@ use clap::Args;
 use clgw::config::Crypto;
 use clgw::fabric::{self, Created, Issuance};
 use clgw::time::Instant;
-use clgw::tls::{Established, Handshake, Identity, Opened, Progress, TlsFiles};
+use clgw::tls::{Established, Handshake, Identity, KeyCache, Opened, Progress, TlsFiles};
 use time::OffsetDateTime;
 
 use crate::scenario::{Bench, ROUNDS, Scenario, at_least_one, crypto, rounds};
@@ -206,9 +206,10 @@ fn handshake(ends: &[Arc<Identity>; 2], take_tickets: bool) -> anyhow::Result<Ha
 fn store(established: Established, tickets: &[u8]) -> anyhow::Result<()> {
     let Established { mut records, leftover: mut bytes, .. } = established;
     bytes.extend_from_slice(tickets);
+    let mut keys = KeyCache::new(1);
     while let Some(length) = records.frame_len(&bytes)? {
         let record = bytes.get_mut(..length).context("half a record")?;
-        if let Opened::Ticket = records.open(record, Instant::from_millis(1))? {
+        if let Opened::Ticket = records.open(&mut keys, record, Instant::from_millis(1))? {
             let job = records.take_ticket_job().context("a ticket that is not there")?;
             records.return_ticket_job(job.run())?;
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 use clgw::config::Crypto;
-use clgw::limits::{MAX_IP_PACKET, MIN_MTU};
-use clgw::sim::{App, Spread};
+use clgw::limits::{MAX_IP_PACKET, MAX_MTU, MIN_MTU};
+use clgw::sim::{App, Offload, Spread};
 use clgw::tls::Suite;
 
 use crate::apps::{CHECKED, MIB, Received, Sink, Source};
@@ -28,8 +28,8 @@ pub struct HopArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [1500, 9000, MAX_IP_PACKET],
           value_parser = mtu)]
     pub mtu: Vec<usize>,
-    /// Cipher suites. Checksums in software are measured with the first one only: the two costs
-    /// have nothing to do with each other.
+    /// Cipher suites. Ports that do nothing and ports that cut segments are measured with the first one
+    /// only: the two costs have nothing to do with each other.
     #[arg(long, value_delimiter = ',', value_enum,
           default_values_t = [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::Chacha20Poly1305])]
     pub suite: Vec<Cipher>,
@@ -46,15 +46,18 @@ pub struct HopArgs {
     /// Buffers of service legs, KiB; at least seven packets.
     #[arg(long, default_value_t = 64)]
     pub service_kib: usize,
-    /// Buffers of tunnels, KiB; at least seven packets. The gateway's default of 256 is for long
-    /// round trips; where there are none, it costs cache.
-    #[arg(long, default_value_t = 64)]
+    /// Buffers of tunnels, KiB; at least seven packets. What a service sends goes right into them, as
+    /// far as there is room beside what was not acknowledged yet. The gateway's default of 256 is for
+    /// long round trips; where there are none, it costs cache.
+    #[arg(long, default_value_t = 128)]
     pub peer_kib: usize,
     /// Frames per pool; 0 chooses the least that suffices.
     #[arg(long, default_value_t = 0)]
     pub frames: usize,
-    #[arg(long, value_enum, default_value_t = Checksum::Both)]
-    pub checksum: Checksum,
+    /// What ports do by themselves. Packets of 64 KiB are not cut.
+    #[arg(long, value_delimiter = ',', value_enum,
+          default_values_t = [Port::Checksums, Port::Segments, Port::Nothing])]
+    pub port: Vec<Port>,
     #[arg(long, value_enum, default_value_t = Direction::Both)]
     pub direction: Direction,
 }
@@ -92,12 +95,31 @@ impl Cipher {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Checksum {
-    /// The port computes and verifies them, as NICs do.
-    Offload,
-    /// The gateway does.
-    Software,
-    Both,
+pub enum Port {
+    /// The gateway computes and verifies checksums.
+    Nothing,
+    /// The port does, as NICs do.
+    Checksums,
+    /// It also cuts what is sent into segments (TSO).
+    Segments,
+}
+
+impl Port {
+    fn offload(self) -> Offload {
+        match self {
+            Self::Nothing => Offload::Nothing,
+            Self::Checksums => Offload::Checksums,
+            Self::Segments => Offload::Segments,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Checksums => "checksums",
+            Self::Segments => "checksums, TSO",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -115,7 +137,7 @@ struct Setting {
     mtu: usize,
     cipher: Cipher,
     crypto: Crypto,
-    offload: bool,
+    port: Port,
     upload: bool,
 }
 
@@ -130,32 +152,30 @@ impl Setting {
 
     fn label(&self) -> String {
         format!(
-            "{}, MTU {}, checksums {}, {}",
+            "{}, MTU {}, the port does: {}, {}",
             self.cipher(),
             self.mtu,
-            if self.offload { "offloaded" } else { "in software" },
+            self.port.name(),
             if self.upload { "upload" } else { "download" }
         )
     }
 }
 
 impl HopArgs {
-    /// Every suite by every library with checksums by the port, the first one also with checksums in
-    /// software; each with every MTU.
+    /// Every suite by every library with checksums by the port, the first one also with the other kinds
+    /// of port; each with every MTU.
     fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();
         let libraries = |&cipher| self.crypto.iter().map(move |&crypto| (cipher, crypto));
         for (n, (cipher, crypto)) in self.suite.iter().flat_map(libraries).enumerate() {
-            for offload in [true, false] {
-                let unwanted = if offload { Checksum::Software } else { Checksum::Offload };
-                if self.checksum == unwanted || (!offload && n > 0) {
-                    continue;
-                }
-                for &mtu in &self.mtu {
+            let plain = |port: &&Port| n == 0 || **port == Port::Checksums;
+            for &port in self.port.iter().filter(plain) {
+                let uncut = |mtu: &&usize| port != Port::Segments || **mtu <= MAX_MTU;
+                for &mtu in self.mtu.iter().filter(uncut) {
                     for upload in [true, false] {
                         let other = if upload { Direction::Download } else { Direction::Upload };
                         if self.direction != other {
-                            settings.push(Setting { mtu, cipher, crypto, offload, upload });
+                            settings.push(Setting { mtu, cipher, crypto, port, upload });
                         }
                     }
                 }
@@ -255,7 +275,7 @@ fn transfer(
     repetitions: usize,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Window>> {
-    let &Setting { mtu, cipher, crypto, offload, upload } = setting;
+    let &Setting { mtu, cipher, crypto, port, upload } = setting;
     let (service_kib, peer_kib) =
         (HopArgs::ring(args.service_kib, mtu), HopArgs::ring(args.peer_kib, mtu));
     let window = 1024 * peer_kib.max(service_kib);
@@ -263,7 +283,7 @@ fn transfer(
         mtu,
         crypto,
         suite: cipher.suite(),
-        checksum_offload: offload,
+        offload: port.offload(),
         service_kib,
         peer_kib,
         host_buffer: 1024 * HopArgs::ring(64, mtu),
@@ -273,10 +293,10 @@ fn transfer(
     };
     let mut chain = Chain::new(&setup)?;
     let received = Rc::new(Cell::new(Received::default()));
-    let (_, port) = IMPORTS[0];
+    let (_, service) = IMPORTS[0];
     let end = Rc::clone(&received);
     chain.server.listen(
-        port,
+        service,
         Box::new(move |_| {
             if upload { Box::new(Sink(Rc::clone(&end))) } else { Box::new(Source::endless()) }
         }),
@@ -308,7 +328,7 @@ fn transfer(
 
 fn add(report: &mut Report, hz: f64, args: &HopArgs, setting: &Setting, windows: &[Window]) {
     type Of = fn(&Window) -> Meter;
-    let &Setting { mtu, offload, upload, .. } = setting;
+    let &Setting { mtu, port, upload, .. } = setting;
     let does = |seals| if seals { "seals" } else { "opens" };
     let gateways: [(String, Of); 3] = [
         (format!("A {}", does(upload)), |w| w.a),
@@ -321,7 +341,7 @@ fn add(report: &mut Report, hz: f64, args: &HopArgs, setting: &Setting, windows:
         let parameters = [
             ("cipher", setting.cipher()),
             ("MTU", mtu.to_string()),
-            ("checksum", if offload { "offload" } else { "software" }.to_owned()),
+            ("the port does", port.name().to_owned()),
             ("rings, KiB", rings.clone()),
             ("direction", if upload { "upload" } else { "download" }.to_owned()),
             ("gateway", name),
@@ -351,7 +371,7 @@ mod tests {
             service_kib: 64,
             peer_kib: 64,
             frames: 0,
-            checksum: Checksum::Software,
+            port: vec![Port::Nothing],
             direction: Direction::Both,
         }
     }
@@ -379,7 +399,7 @@ mod tests {
         let args = HopArgs {
             mtu: vec![MAX_IP_PACKET],
             suite: vec![Cipher::Aes256Gcm, Cipher::Chacha20Poly1305],
-            checksum: Checksum::Both,
+            port: vec![Port::Nothing, Port::Checksums],
             window_mib: 4,
             ..args()
         };

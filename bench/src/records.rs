@@ -9,7 +9,7 @@ use clgw::config::Crypto;
 use clgw::limits::{TLS_MAX_PLAINTEXT, TLS_RECORD_HEADER, TLS_RECORD_TRAILER};
 use clgw::sim::Pki;
 use clgw::time::Instant;
-use clgw::tls::{Handshake, Opened, Progress, RecordLayer, Suite};
+use clgw::tls::{Handshake, KeyCache, Opened, Progress, RecordLayer, Suite};
 
 use crate::apps::MIB;
 use crate::hop::Cipher;
@@ -153,6 +153,7 @@ struct Window {
 fn measure(setting: &Setting, bytes: u64, repetitions: usize) -> anyhow::Result<Vec<Window>> {
     let &Setting { crypto, cipher, payload } = setting;
     let (mut client, mut server) = established(crypto, cipher.suite())?;
+    let mut keys = KeyCache::new(2);
     let length = TLS_RECORD_HEADER + payload + TLS_RECORD_TRAILER;
     let mut buffers = vec![vec![0x5a; length]; (AT_ONCE / length).max(1)];
     let mut windows = Vec::new();
@@ -161,11 +162,11 @@ fn measure(setting: &Setting, bytes: u64, repetitions: usize) -> anyhow::Result<
         while window.payload < bytes {
             let from = cycles();
             for buffer in &mut buffers {
-                client.seal(black_box(buffer), payload)?;
+                client.seal(&mut keys, black_box(buffer), payload)?;
             }
             let sealed = cycles();
             for buffer in &mut buffers {
-                let opened = server.open(black_box(buffer), Instant::from_millis(1))?;
+                let opened = server.open(&mut keys, black_box(buffer), Instant::from_millis(1))?;
                 let Opened::Data(data) = black_box(opened) else { bail!("no data in a record") };
                 ensure!(data.len() == payload, "{} bytes instead of {payload}", data.len());
             }

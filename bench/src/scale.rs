@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use clgw::config::Crypto;
-use clgw::sim::Spread;
+use clgw::sim::{Offload, Spread};
 use clgw::tls::Suite;
 
 use crate::apps::{Caller, Echo, MESSAGE, Orders};
@@ -102,7 +102,7 @@ fn measure(args: &ScaleArgs, connections: usize, bench: &mut Bench) -> anyhow::R
         mtu: 1500,
         crypto: Crypto::Ring,
         suite: Suite::Aes128Gcm,
-        checksum_offload: true,
+        offload: Offload::Checksums,
         service_kib: 32,
         peer_kib: 32,
         host_buffer: 4_096,

@@ -46,7 +46,7 @@ fn median(measurements: &[Value], metric: &str, parameters: &[(&str, &str)]) -> 
 fn hop() {
     let measurements = run(&["hop", "--suite", "aes128-gcm", "--mtu", "1500"]);
     for (direction, gateway) in [("upload", "A seals"), ("download", "B seals")] {
-        let of = [("direction", direction), ("gateway", gateway), ("checksum", "offload")];
+        let of = [("direction", direction), ("gateway", gateway), ("the port does", "checksums")];
         assert!(median(&measurements, "one core", &of) > 0.1);
         assert!(median(&measurements, "cost of a frame", &of) > 100.0);
     }
@@ -109,7 +109,8 @@ fn a_line_is_shared_with_the_kernels_flows() {
     for subject in ["clgw", "direct"] {
         let of = |metric| median(&measurements, metric, &[("subject", subject)]);
         let (share, through, past) = (of("share"), of("subject"), of("CUBIC"));
-        assert!((100.0 * through / (through + past) - share).abs() < 0.1, "{subject}: {share} %");
+        // Medians of two runs, with nearly the same total.
+        assert!((100.0 * through / (through + past) - share).abs() < 1.0, "{subject}: {share} %");
         assert!(through > 5.0 && past > 5.0, "{subject}: {through} and {past} Mb/s");
         // The line carries 100 Mb/s, headers and all.
         assert!((60.0..97.0).contains(&(through + past)), "{subject}: {through} and {past} Mb/s");

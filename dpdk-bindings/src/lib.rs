@@ -10,6 +10,7 @@
 //! | what can the port do by itself | [`offload`] |
 //! | what did the port count | [`stats`] |
 //! | what to do when there is nothing to do | [`idle`] |
+//! | how to bring something into the cache ahead | [`cache`] |
 //! | how to test without a NIC | [`testing`] |
 //!
 //! The rules that the types carry:
@@ -21,6 +22,7 @@
 //!   dropped while mbufs of it are still out is left in place for good, and EAL with it.
 //! - No call ends the process: failures are [`DpdkError`], with what to do about them.
 
+pub mod cache;
 pub mod eal;
 pub mod eal_config;
 pub mod error;
@@ -34,6 +36,7 @@ pub mod rss;
 pub mod stats;
 pub mod testing;
 
+pub use cache::prefetch;
 pub use eal::{Eal, ThreadGuard, pin_current_thread};
 pub use eal_config::{Device, EalConfig, HugePages, IovaMode, LcoreMap, LogLevel};
 pub use error::DpdkError;

@@ -411,7 +411,7 @@ impl Run {
 
     fn feed(&mut self, bytes: &[u8]) {
         self.fed += 1;
-        self.engine.input(&mut self.conn, self.now, bytes, false);
+        self.engine.input(&mut self.conn, self.now, bytes, false, |_, _| 0);
     }
 
     // --- the application ------------------------------------------------------------------------

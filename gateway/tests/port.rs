@@ -19,6 +19,7 @@ fn a_device_that_can_be_told_spreads_as_we_compute() {
             pool: device,
             mbufs: 2_047,
             data_room: 2_048,
+            large: 0,
             mtu: 1_500,
             queues: workers,
             rss: (workers > 1).then(|| steering.rss()),

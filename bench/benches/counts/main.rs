@@ -40,9 +40,9 @@ const UNITS: [(&str, Unit); 7] = [
 /// frames overtake each other has gaps to report.
 const RATIOS: [Ratio; 4] = [
     Ratio { gate: "relay/workers/two", of: "relay/workers/one", most: 1.03 },
-    Ratio { gate: "relay/workers/four", of: "relay/workers/one", most: 1.03 },
+    Ratio { gate: "relay/workers/four", of: "relay/workers/one", most: 1.05 },
     Ratio { gate: "relay/workers/four_own_hash", of: "relay/workers/one", most: 1.2 },
-    Ratio { gate: "relay/workers/four_random", of: "relay/workers/one", most: 1.7 },
+    Ratio { gate: "relay/workers/four_random", of: "relay/workers/one", most: 1.85 },
 ];
 
 mod benchmarks {

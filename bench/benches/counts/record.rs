@@ -5,7 +5,7 @@ use std::hint::black_box;
 use clgw::config::Crypto;
 use clgw::limits::{TLS_RECORD_HEADER, TLS_RECORD_TRAILER};
 use clgw::time::Instant;
-use clgw::tls::{Opened, RecordLayer, Suite};
+use clgw::tls::{KeyCache, Opened, RecordLayer, Suite};
 use clgw_bench::records;
 use gungraun::prelude::*;
 
@@ -17,6 +17,8 @@ fn established() -> (RecordLayer, RecordLayer) {
 
 struct Setup {
     layer: RecordLayer,
+    /// With the layer's key expanded.
+    keys: KeyCache,
     payload: usize,
     /// Each with room for header and trailer.
     buffers: Vec<Vec<u8>>,
@@ -27,27 +29,33 @@ fn unsealed(payload: usize) -> Vec<Vec<u8>> {
 }
 
 fn seal_setup(payload: usize) -> Setup {
-    Setup { layer: established().0, payload, buffers: unsealed(payload) }
+    let (mut layer, _) = established();
+    let mut keys = KeyCache::new(2);
+    layer.seal(&mut keys, &mut unsealed(payload)[0], payload).expect("a record");
+    Setup { layer, keys, payload, buffers: unsealed(payload) }
 }
 
 fn open_setup(payload: usize) -> Setup {
-    let (mut client, server) = established();
+    let (mut client, mut layer) = established();
+    let mut keys = KeyCache::new(2);
+    let mut first = unsealed(payload).swap_remove(0);
     // Tickets come first.
     let mut buffers = unsealed(payload);
-    for buffer in &mut buffers {
-        client.seal(buffer, payload).expect("a record");
+    for buffer in [&mut first].into_iter().chain(&mut buffers) {
+        client.seal(&mut keys, buffer, payload).expect("a record");
     }
-    assert!(!server.pending());
-    Setup { layer: server, payload, buffers }
+    layer.open(&mut keys, &mut first, Instant::from_millis(1)).expect("a record");
+    assert!(!layer.pending());
+    Setup { layer, keys, payload, buffers }
 }
 
 #[library_benchmark(setup = seal_setup)]
 #[bench::bytes_1400(args = (1_400))]
 #[bench::bytes_16384(args = (16_384))]
 fn seal(mut setup: Setup) -> Setup {
-    let Setup { layer, payload, buffers } = &mut setup;
+    let Setup { layer, keys, payload, buffers } = &mut setup;
     for buffer in buffers {
-        let sealed = layer.seal(black_box(buffer), *payload);
+        let sealed = layer.seal(keys, black_box(buffer), *payload);
         assert!(black_box(sealed).is_ok());
     }
     setup
@@ -57,9 +65,9 @@ fn seal(mut setup: Setup) -> Setup {
 #[bench::bytes_1400(args = (1_400))]
 #[bench::bytes_16384(args = (16_384))]
 fn open(mut setup: Setup) -> Setup {
-    let Setup { layer, payload, buffers } = &mut setup;
+    let Setup { layer, keys, payload, buffers } = &mut setup;
     for buffer in buffers {
-        let opened = layer.open(black_box(buffer), Instant::from_millis(1));
+        let opened = layer.open(keys, black_box(buffer), Instant::from_millis(1));
         assert!(matches!(black_box(opened), Ok(Opened::Data(d)) if d.len() == *payload));
     }
     setup

@@ -137,13 +137,13 @@ impl Outcome {
     }
 }
 
-/// A port that runs. In this order: a queue pair ends before its port, and that before its pool.
+/// A port that runs. In this order: a queue pair ends before its port, and that before its pools.
 #[derive(Debug)]
 struct Attached {
     /// `None` while a thread has it.
     io: Option<DpdkPort>,
     port: Port<Started>,
-    pool: MbufPool,
+    pools: Vec<MbufPool>,
     setup: SideSetup,
 }
 
@@ -192,6 +192,7 @@ impl Session {
                 pool: &format!("generate-{name}"),
                 mbufs,
                 data_room: room,
+                large: 0,
                 mtu: setup.mtu,
                 queues: 1,
                 rss: None,
@@ -200,7 +201,7 @@ impl Session {
             let started = port::start(&eal, &request)
                 .with_context(|| format!("{name} device {}", side.device))?;
             let io = started.queues.into_iter().next();
-            anyhow::Ok(Attached { io, port: started.port, pool: started.pool, setup: side })
+            anyhow::Ok(Attached { io, port: started.port, pools: started.pools, setup: side })
         };
         let [client, server] = sides.map(|(name, side)| side.map(|side| attach(name, side)));
         Ok(Self {
@@ -322,7 +323,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         for (n, side) in [self.client.take(), self.server.take()].into_iter().flatten().enumerate()
         {
-            let Attached { io, port, pool, .. } = side;
+            let Attached { io, port, pools, .. } = side;
             if n > 0 {
                 // If both ports are the ends of a net_memif, this one hears of the other's end in
                 // a thread of EAL's, and DPDK 22.11 crashes when it is closed meanwhile.
@@ -332,8 +333,9 @@ impl Drop for Session {
             if let Err(error) = port.stop() {
                 print_line(&format!("clgw-bench: the port does not stop: {error}"));
             }
-            if pool.in_use() > 0 {
-                print_line(&format!("clgw-bench: {} mbufs were not given back", pool.in_use()));
+            let out: u32 = pools.iter().map(MbufPool::in_use).sum();
+            if out > 0 {
+                print_line(&format!("clgw-bench: {out} mbufs were not given back"));
             }
         }
     }

@@ -32,7 +32,8 @@ struct Pair {
 
 fn port(number: u8) -> (SimPort, SimPool, HostConfig) {
     let mac = MacAddr([2, 0, 0, 0, 0, number]);
-    let caps = PortCaps { mac, mtu: 1500, tx_checksum: false, rx_checksum: false, rss: None };
+    let caps =
+        PortCaps { mac, mtu: 1500, tx_checksum: false, rx_checksum: false, tso: false, rss: None };
     let pool = SimPool::new(FRAMES, 1500);
     let address = format!("10.0.0.{number}/24").parse().unwrap();
     let config = HostConfig { addresses: vec![address], routes: vec![], buffer: 64 * 1024 };

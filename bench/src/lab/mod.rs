@@ -365,7 +365,7 @@ impl Line<'_> {
     }
 
     /// Uploads through the subject and past it at once, on [`Between::SharedLine`]; what arrived of
-    /// each after the first `warm_up` seconds. Past it the kernel's CUBIC sends.
+    /// each after the first `warm_up` seconds. Past it the kernel's CUBIC sends. `first`: the subject's begin.
     ///
     /// # Errors
     /// Nothing of one arrived.
@@ -373,6 +373,7 @@ impl Line<'_> {
         &self,
         streams: usize,
         (warm_up, seconds): (u64, u64),
+        first: bool,
     ) -> anyhow::Result<[Transfer; 2]> {
         let (port, streams) = (IPERF_PORT.to_string(), streams.to_string());
         let (omit, time) = (warm_up.to_string(), seconds.to_string());
@@ -382,8 +383,15 @@ impl Line<'_> {
             ];
             self.net.spawn(name, Place::Client, self.lab.cpus.rest, &[&command, more].concat())
         };
-        let subject = spawn("iperf3", self.subject.target(), &[])?;
-        let beside = spawn("iperf3-beside", SERVER_BESIDE, &["-C", "cubic"])?;
+        let through = || spawn("iperf3", self.subject.target(), &[]);
+        let past = || spawn("iperf3-beside", SERVER_BESIDE, &["-C", "cubic"]);
+        let (subject, beside) = if first {
+            let subject = through()?;
+            (subject, past()?)
+        } else {
+            let beside = past()?;
+            (through()?, beside)
+        };
         let within = PATIENCE + Duration::from_secs(warm_up + seconds);
         let result = |mut client: Process| {
             let status = client.wait(within)?;

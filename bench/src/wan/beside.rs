@@ -11,15 +11,22 @@ use crate::scenario::Bench;
 const RATE_MBIT: u64 = 100;
 /// Flows of either kind.
 const FLOWS: usize = 4;
-/// Seconds before those that count, and these.
-const WARM_UP: u64 = 4;
-const COUNTED: u64 = 10;
-pub(super) const EXPECTED: Duration = START.saturating_add(Duration::from_secs(WARM_UP + COUNTED));
+/// Once the subject's flows begin, once the others: who finds the line empty keeps more of it for a while.
+const ORDERS: [bool; 2] = [true, false];
 
 impl WanArgs {
     pub(super) fn beside_cases(&self) -> usize {
         let carriers = self.beside.len() * self.congestion.len();
-        self.beside_rtt.len() * self.queue.len() * carriers * self.repetitions
+        self.beside_rtt.len() * self.queue.len() * carriers * self.repetitions * ORDERS.len()
+    }
+
+    /// Of one of them.
+    pub(super) fn expected_beside(&self) -> Duration {
+        START + Duration::from_secs(self.warm_up() + self.beside_seconds)
+    }
+
+    fn warm_up(&self) -> u64 {
+        self.beside_seconds.div_ceil(2)
     }
 
     /// # Errors
@@ -44,8 +51,11 @@ impl WanArgs {
         bench.report.note(format!(
             "wan, beside CUBIC: {FLOWS} flows through the subject and {FLOWS} of the kernel's CUBIC \
              between the hosts, through one queue in front of a line of {RATE_MBIT} Mb/s; goodput of \
-             {COUNTED} s, {WARM_UP} s after they have begun. TCP = congestion control of the subject \
-             between the sites, for clgw its own; queue = by what the line holds in a round trip"
+             {} s, {} s after they have begun, once with the subject first and once with the others. \
+             TCP = congestion control of the subject between the sites, for clgw its own; queue = by \
+             what the line holds in a round trip",
+            self.beside_seconds,
+            self.warm_up()
         ));
         Ok(failures)
     }
@@ -73,10 +83,12 @@ impl WanArgs {
         lab.congestion = ours.then(|| congestion.name());
         let (mut shares, mut through, mut past) = (Vec::new(), Vec::new(), Vec::new());
         let mut failures = Vec::new();
-        for _ in 0..self.repetitions {
-            bench.step(&label, EXPECTED)?;
+        let orders = ORDERS.into_iter().cycle().take(ORDERS.len() * self.repetitions);
+        for first in orders {
+            bench.step(&label, self.expected_beside())?;
             let measured = on_line(lab, (subject, kernel), &between, |line| {
-                let rates = line.iperf_beside(FLOWS, (WARM_UP, COUNTED))?;
+                let rates =
+                    line.iperf_beside(FLOWS, (self.warm_up(), self.beside_seconds), first)?;
                 let [one, other] = rates.map(|transfer| transfer.gbps() * 1e3);
                 shares.push(100.0 * one / (one + other));
                 through.push(one);

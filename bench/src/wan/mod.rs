@@ -73,8 +73,11 @@ pub struct WanArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [10, 50])]
     pub beside_rtt: Vec<u64>,
     /// Queues in front of the shared line, by what the line holds in a round trip.
-    #[arg(long, value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1.0])]
     pub queue: Vec<f64>,
+    /// Seconds for which flows share the line and are counted, behind half as many that are not.
+    #[arg(long, default_value_t = 20, value_parser = at_least_one::<u64>())]
+    pub beside_seconds: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -337,7 +340,7 @@ impl Scenario for WanArgs {
         };
         of(Part::Transfers, self.expected(), transfers)
             + of(Part::FirstByte, self.expected_first_byte(), self.first_byte.len())
-            + of(Part::Beside, beside::EXPECTED, self.beside_cases())
+            + of(Part::Beside, self.expected_beside(), self.beside_cases())
     }
 
     fn shorten(&mut self) {
@@ -347,7 +350,8 @@ impl Scenario for WanArgs {
         self.seconds = self.seconds.min(3);
         self.connections = self.connections.min(5);
         self.beside_rtt = vec![10];
-        self.queue = vec![1.0];
+        self.queue.truncate(1);
+        self.beside_seconds = self.beside_seconds.min(4);
     }
 
     fn run(&self, bench: &mut Bench) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use dpdk_bindings::{
 };
 
 use crate::config::{self, EalSettings, GatewayConfig, Hugepages, IdlePolicy, PortConfig};
-use crate::limits::{ETHERNET_HEADER, MAX_MTU};
+use crate::limits::{ETHERNET_HEADER, MAX_MTU, TSO_FRAMES, TSO_PACKET};
 use crate::net::{MacAddr, PortStack, PortStackConfig, Route, StackError, Steering};
 use crate::port::dpdk::DpdkPort;
 use crate::port::{self, PortRequest, PortStartError, StartedPort};
@@ -86,6 +86,7 @@ pub(super) fn launch(
                 pool: &format!("clgw-{n}"),
                 mbufs,
                 data_room: room,
+                large: large_frames(config.eal.memory_mib, config.ports.len(), workers),
                 mtu: port.mtu,
                 queues: workers as u16,
                 rss: (workers > 1).then(|| steering.rss()),
@@ -104,7 +105,7 @@ pub(super) fn launch(
             }
             Err(PortStartError::Dpdk(error)) => return Err(failed(port, error)),
         };
-        let StartedPort { port: running, pool, queues, driver, caps } = started;
+        let StartedPort { port: running, pools, queues, driver, caps } = started;
         for (own, mut io) in by_worker.iter_mut().zip(queues) {
             if interrupts {
                 io.watch(&mut own.interrupts).map_err(|error| LaunchError::Interrupts {
@@ -120,10 +121,10 @@ pub(super) fn launch(
         tracing::info!(
             port = port.name, device = %port.device, driver, mac = %caps.mac, mtu = port.mtu,
             queues = workers, rx_checksum = caps.rx_checksum, tx_checksum = caps.tx_checksum,
-            rss = caps.rss.is_some(), "port started"
+            tso = caps.tso, rss = caps.rss.is_some(), "port started"
         );
         launched.ports.push(running);
-        launched.pools.push(pool);
+        launched.pools.extend(pools);
     }
     Ok((launched, by_worker, steering))
 }
@@ -202,6 +203,16 @@ pub fn mbufs_per_port(
         return Err(LaunchError::Memory { mib: memory_mib, ports, wanted: wanted as u32 });
     }
     Ok(fits.min(MOST) as u32)
+}
+
+/// Frames per port for packets that the device cuts: what an eighth of EAL's memory holds, up to
+/// [`TSO_FRAMES`] for each worker.
+fn large_frames(memory_mib: u32, ports: usize, workers: usize) -> u32 {
+    let bytes = u64::from(memory_mib) * 1024 * 1024 / 8 / ports as u64;
+    let fits = (bytes / TSO_PACKET as u64) as u32;
+    let wanted = fits.min(TSO_FRAMES * workers as u32);
+    // One less than a power of two wastes no ring memory.
+    (wanted + 2).next_power_of_two() / 2 - 1
 }
 
 /// A VIP belongs to the service port whose subnet holds it, else to the first service port:

@@ -119,6 +119,14 @@ impl<T> Slab<T> {
         slot.value.as_mut().filter(|_| slot.generation == id.generation)
     }
 
+    /// Begins to bring what `id` names into the cache.
+    #[inline]
+    pub fn prefetch(&self, id: FlowId) {
+        if let Some(slot) = self.slot(id.index as usize) {
+            dpdk_bindings::prefetch(slot);
+        }
+    }
+
     /// Two different values at once; `None` if either id is stale or both are the same.
     #[inline]
     pub fn get2_mut(&mut self, a: FlowId, b: FlowId) -> Option<(&mut T, &mut T)> {

@@ -113,7 +113,7 @@ impl<P: FrameIo> TxToken for Tx<'_, P> {
         data[..ETHERNET_HEADER].copy_from_slice(&l2);
         let result = f(&mut data[ETHERNET_HEADER..]);
         if out.tx_checksum {
-            let meta = request_checksum(&mut data[ETHERNET_HEADER..]);
+            let meta = request_checksum(&mut data[ETHERNET_HEADER..], 0);
             frame.set_tx_meta(meta);
         }
         out.sent_bytes += whole as u64;

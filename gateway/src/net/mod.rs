@@ -36,7 +36,7 @@ pub use neighbour::{NeighbourEvent, NeighbourId};
 pub use next_hop::Resolve;
 pub use rate::TokenBucket;
 pub use route::Route;
-pub use segment::{TcpFlags, TcpPacket, request_checksum};
+pub use segment::{TcpFlags, TcpPacket, likely_key, request_checksum};
 pub use stack::{Ingress, PortStack};
 pub use steer::Steering;
 

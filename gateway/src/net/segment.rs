@@ -3,7 +3,7 @@
 use smoltcp::wire::{TCP_HEADER_LEN, TcpControl, TcpPacket as WireTcp, TcpRepr, TcpSeqNumber};
 
 use super::ip::{Addresses, IpPacket, TCP};
-use super::{FlowKey, MacAddr};
+use super::{FlowKey, Ip, MacAddr};
 use crate::limits::ETHERNET_HEADER;
 use crate::port::TxMeta;
 use crate::telemetry::DropReason;
@@ -103,6 +103,27 @@ pub(super) fn parse<'f>(
     })
 }
 
+/// The connection of a frame that looks like one with a TCP segment and the usual IP header. Nothing of it has
+/// been checked: good for looking ahead only.
+#[inline]
+pub fn likely_key(frame: &[u8]) -> Option<FlowKey> {
+    let ip = frame.get(ETHERNET_HEADER..)?;
+    let (local, remote, ports): (Ip, Ip, &[u8]) = match frame.get(12..14)? {
+        [0x08, 0x00] if ip.first() == Some(&0x45) && ip.get(9) == Some(&TCP) => {
+            let (src, dst) = (ip.get(12..)?.first_chunk::<4>()?, ip.get(16..)?.first_chunk::<4>()?);
+            ((*dst).into(), (*src).into(), ip.get(20..)?)
+        }
+        [0x86, 0xdd] if ip.get(6) == Some(&TCP) => {
+            let (src, dst) = (ip.get(8..)?.first_chunk()?, ip.get(24..)?.first_chunk()?);
+            (Ip::from_octets(*dst), Ip::from_octets(*src), ip.get(40..)?)
+        }
+        _ => return None,
+    };
+    let [s0, s1, d0, d1] = *ports.first_chunk()?;
+    let (remote_port, local_port) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+    Some(FlowKey { local, remote, local_port, remote_port })
+}
+
 /// The RST that answers `packet` (RFC 9293, section 3.10.7.1).
 pub(super) fn reset_of(packet: &TcpPacket<'_>) -> TcpRepr<'static> {
     let (seq_number, ack_number) = match packet.flags.ack {
@@ -172,8 +193,9 @@ pub(super) fn write_answer(
 
 /// Prepares an IP packet with a TCP segment for a device that computes the checksums: the TCP
 /// checksum field gets the sum over the pseudo-header, the IPv4 one zero (what DPDK asks for
-/// with its checksum flags).
-pub fn request_checksum(ip: &mut [u8]) -> TxMeta {
+/// with its checksum flags). `segment`: the device is also to cut it into segments with so many bytes of
+/// payload; the pseudo-header is without a length then. 0: it is not.
+pub fn request_checksum(ip: &mut [u8], segment: u16) -> TxMeta {
     let ipv6 = ip.first().is_some_and(|b| b >> 4 == 6);
     let (l3_len, sum) = match ipv6 {
         true => (40, ip.get(8..40).map(sum_of)),
@@ -186,7 +208,10 @@ pub fn request_checksum(ip: &mut [u8]) -> TxMeta {
         return TxMeta::default();
     };
     let l4_len = (offset >> 4) * 4;
-    let mut sum = sum + u32::from(TCP) + (ip.len() - l3_len) as u32;
+    let mut sum = sum + u32::from(TCP);
+    if segment == 0 {
+        sum += (ip.len() - l3_len) as u32;
+    }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -201,7 +226,7 @@ pub fn request_checksum(ip: &mut [u8]) -> TxMeta {
         l4_len,
         ipv6,
         checksum: true,
-        tso_segment: 0,
+        tso_segment: segment,
     }
 }
 

@@ -67,14 +67,22 @@ pub struct DpdkPort {
     rx: RxQueue,
     tx: TxQueue,
     pool: MbufPool,
+    /// For what the device cuts, if it cuts.
+    large: Option<MbufPool>,
     /// Empty mbufs at hand: one pool access for many frames.
     stash: ArrayVec<Mbuf, TX_STASH_FRAMES>,
     caps: PortCaps,
 }
 
 impl DpdkPort {
-    pub fn new(rx: RxQueue, tx: TxQueue, pool: MbufPool, caps: PortCaps) -> Self {
-        Self { rx, tx, pool, stash: ArrayVec::new(), caps }
+    /// `large`: mbufs of [`crate::limits::TSO_PACKET`] bytes and a link header, where the device cuts.
+    pub fn new(
+        (rx, tx): (RxQueue, TxQueue),
+        pool: MbufPool,
+        large: Option<MbufPool>,
+        caps: PortCaps,
+    ) -> Self {
+        Self { rx, tx, pool, large, stash: ArrayVec::new(), caps }
     }
 
     /// Lets received frames wake the thread that has `interrupts`, while the port is armed.
@@ -121,6 +129,10 @@ impl FrameIo for DpdkPort {
             self.pool.alloc_bulk(&mut self.stash);
         }
         self.stash.pop()
+    }
+
+    fn alloc_large(&mut self) -> Option<Mbuf> {
+        self.large.as_ref()?.alloc()
     }
 
     fn tx_burst(&mut self, queue: &mut VecDeque<Mbuf>) -> usize {

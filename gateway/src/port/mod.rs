@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 
 use crate::limits::RX_BURST;
+#[cfg(doc)]
+use crate::limits::TSO_PACKET;
 
 pub mod dpdk;
 mod mac;
@@ -122,6 +124,9 @@ pub struct PortCaps {
     pub tx_checksum: bool,
     /// The device verifies checksums of received frames (see [`RxMeta`]).
     pub rx_checksum: bool,
+    /// The device cuts packets of up to [`TSO_PACKET`] bytes into segments, IPv4 and IPv6. Only with
+    /// `tx_checksum`.
+    pub tso: bool,
     /// What the device was told and says that it does; `None` where it cannot be told or does not
     /// say: then workers hand frames to each other in software.
     pub rss: Option<Rss>,
@@ -140,6 +145,9 @@ pub trait FrameIo {
 
     /// An empty frame to fill and send, `None` when the pool is exhausted.
     fn alloc(&mut self) -> Option<Self::Frame>;
+
+    /// The same for a packet of [`TSO_PACKET`] bytes, which the device cuts.
+    fn alloc_large(&mut self) -> Option<Self::Frame>;
 
     /// Sends from the front of `queue` what the device takes; the rest stays, in order. Returns
     /// how many were taken.

@@ -8,6 +8,7 @@ use dpdk_bindings::{
 
 use super::dpdk::DpdkPort;
 use super::{MacAddr, PortCaps, Rss};
+use crate::limits::{ETHERNET_HEADER, TSO_PACKET};
 
 /// What to start.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct PortRequest<'a> {
     pub mbufs: u32,
     /// Bytes of one mbuf.
     pub data_room: u16,
+    /// Mbufs for packets that the device cuts, if it does; 0 = it is not asked to.
+    pub large: u32,
     /// Largest IP packet, bytes.
     pub mtu: usize,
     /// Queue pairs.
@@ -29,12 +32,12 @@ pub struct PortRequest<'a> {
     pub interrupts: bool,
 }
 
-/// A port that runs. The queue pairs end before `port`, and that before `pool`.
+/// A port that runs. The queue pairs end before `port`, and that before `pools`.
 #[derive(Debug)]
 pub struct StartedPort {
     pub queues: Vec<DpdkPort>,
     pub port: Port<Started>,
-    pub pool: MbufPool,
+    pub pools: Vec<MbufPool>,
     pub driver: String,
     /// Of every queue pair.
     pub caps: PortCaps,
@@ -54,7 +57,7 @@ impl From<DpdkError> for PortStartError {
     }
 }
 
-/// Starts a port, with checksum offload where it has it.
+/// Starts a port, with checksum and segmentation offload where it has them.
 ///
 /// # Errors
 /// There is no such port, it has too few queues, or DPDK refuses a step.
@@ -76,6 +79,18 @@ pub fn start(eal: &Eal, request: &PortRequest<'_>) -> Result<StartedPort, PortSt
     }
     if tx_checksum {
         tx_offloads = TxOffloads::IPV4_CKSUM | TxOffloads::TCP_CKSUM;
+    }
+    // net_tap takes no full segments: it adds the link header to what has to fit into the MTU, and then
+    // stands still (rte_eth_tap.c of DPDK 22.11).
+    let tso = tx_checksum
+        && request.large > 0
+        && info.tx_offloads.contains(TxOffloads::TCP_TSO)
+        && info.driver != "net_tap";
+    let mut large = None;
+    if tso {
+        tx_offloads |= TxOffloads::TCP_TSO;
+        large =
+            Some(MbufPool::new(eal, &format!("{}-tso", request.pool), large_pool(request.large))?);
     }
     let rss = request.rss.filter(|_| !(info.rss_types & RssTypes::TCP).is_empty());
     let key = rss.and_then(|rss| RssKey::new(&rss.key).ok());
@@ -105,11 +120,24 @@ pub fn start(eal: &Eal, request: &PortRequest<'_>) -> Result<StartedPort, PortSt
         mtu: request.mtu,
         tx_checksum,
         rx_checksum,
+        tso,
         rss: rss.filter(|rss| key.is_some_and(|key| spreads(&port, rss, &key))).cloned(),
     };
-    let queue = |(rx, tx)| DpdkPort::new(rx, tx, pool.clone(), caps.clone());
+    let queue = |pair| DpdkPort::new(pair, pool.clone(), large.clone(), caps.clone());
     let queues = pairs.into_iter().map(queue).collect();
-    Ok(StartedPort { queues, port, pool, driver: info.driver, caps })
+    let pools = [Some(pool), large].into_iter().flatten().collect();
+    Ok(StartedPort { queues, port, pools, driver: info.driver, caps })
+}
+
+fn large_pool(count: u32) -> PoolConfig {
+    let data_room = (TSO_PACKET + ETHERNET_HEADER).next_multiple_of(64) as u16;
+    // Few that are large: what other lcores keep for themselves would be missed.
+    PoolConfig {
+        count,
+        data_room,
+        cache: (count / 16).min(PoolConfig::default().cache),
+        ..PoolConfig::default()
+    }
 }
 
 /// Entries of a port's redirection table; 0 if it has none.

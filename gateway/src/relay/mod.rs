@@ -2,8 +2,9 @@
 //! each direction ended on its own (half-close).
 //!
 //! Nothing is buffered here. A byte is either in the receive ring of the leg it came from or,
-//! copied once, in the send ring of the leg it goes to. When the far ring is full the near one
-//! fills, its window closes, and the sender waits.
+//! copied once, in the send ring of the leg it goes to; what a service sends in bulk goes there at
+//! once while there is room. When the far ring is full the near one fills, its window closes, and
+//! the sender waits.
 
 mod permit;
 
@@ -35,6 +36,26 @@ pub fn service_to_tunnel(
     }
     tunnel.flush(tunnel_tcp, memory, scratch)?;
     Ok(moved >= RELAY_BUDGET)
+}
+
+/// Takes payload of the service that has just arrived, and that nothing waits in front of, into the
+/// tunnel; returns how much. The rest goes through the service's receive ring, and with it all that
+/// comes behind it until [`service_to_tunnel`] has emptied that.
+///
+/// # Errors
+/// The tunnel's record layer failed; the tunnel is lost.
+pub fn arrived_to_tunnel(
+    _permit: &Permit,
+    payload: &[u8],
+    tunnel: &mut Tunnel,
+    tunnel_tcp: &mut TcpConn,
+    memory: &mut Memory,
+    scratch: &mut Scratch,
+    counters: &mut Counters,
+) -> Result<usize, TunnelError> {
+    let moved = tunnel.seal_arrived(tunnel_tcp, memory, scratch, payload)?;
+    counters.bytes_to_peer += moved as u64;
+    Ok(moved)
 }
 
 /// Takes decrypted bytes for the service. The caller has made sure that they fit

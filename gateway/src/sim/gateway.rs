@@ -34,6 +34,23 @@ pub enum Spread {
     Random,
 }
 
+/// What simulated ports do by themselves, for free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    #[default]
+    Nothing,
+    /// Compute and verify checksums, as a good NIC does.
+    Checksums,
+    /// Cut packets into segments (TSO), too.
+    Segments,
+}
+
+impl Offload {
+    pub fn checksums(self) -> bool {
+        self != Self::Nothing
+    }
+}
+
 /// What a simulated gateway is made from.
 #[derive(Debug)]
 pub struct GatewaySetup<'a> {
@@ -45,8 +62,7 @@ pub struct GatewaySetup<'a> {
     /// IP packet size of all ports instead of that in `config`, bytes. Up to 65,535: what a port
     /// carries whose device cuts and merges segments (TSO, LRO).
     pub mtu: Option<usize>,
-    /// Computes and verifies checksums as a good NIC does, for free.
-    pub checksum_offload: bool,
+    pub offload: Offload,
     /// Frames of the pool.
     pub frames: usize,
     pub spread: Spread,
@@ -69,7 +85,7 @@ pub struct SimGateway {
     retired: Vec<Arc<Snapshot>>,
     events: EventQueue,
     pool: SimPool,
-    checksum_offload: bool,
+    offload: Offload,
     spread: Spread,
     /// What the device computes where `spread` depends on the connection.
     device: Steering,
@@ -113,7 +129,7 @@ impl SimGateway {
             .map(|id| {
                 seed[31] = seed[31].wrapping_add(1);
                 let ports = (0..config.ports.len())
-                    .map(|n| port(&config, n, &pool, setup.checksum_offload))
+                    .map(|n| port(&config, n, &pool, setup.offload))
                     .collect();
                 let worker_config = WorkerConfig {
                     id,
@@ -141,7 +157,7 @@ impl SimGateway {
             retired: vec![snapshot],
             events,
             pool,
-            checksum_offload: setup.checksum_offload,
+            offload: setup.offload,
             spread: setup.spread,
             device,
             rng,
@@ -172,6 +188,11 @@ impl SimGateway {
         &self.pool
     }
 
+    /// Every frame for what devices cut is in its pool.
+    pub fn large_frames_are_back(&mut self) -> bool {
+        self.workers.iter_mut().all(|w| w.ports_mut().all(|port| port.large_frames_are_back()))
+    }
+
     /// All workers' counters.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
@@ -188,7 +209,7 @@ impl SimGateway {
 
     /// Puts a frame that arrived into a receive ring; it is lost if that is full.
     pub fn deliver(&mut self, port: usize, mut frame: SimFrame) {
-        if self.checksum_offload {
+        if self.offload.checksums() {
             let good = RxChecksum::Good;
             frame.set_rx_meta(RxMeta { ip: good, l4: good, rss_hash: None });
         }
@@ -259,16 +280,22 @@ fn material(objects: &str, identity: &Arc<Identity>) -> Material {
     }
 }
 
-fn port(config: &GatewayConfig, n: usize, pool: &SimPool, offload: bool) -> WorkerPort<SimPort> {
+fn port(config: &GatewayConfig, n: usize, pool: &SimPool, offload: Offload) -> WorkerPort<SimPort> {
     let port = &config.ports[n];
     // The same on all workers: they share the port.
     let name = config.peer.name.bytes().fold(0u8, |a, b| a.wrapping_mul(31).wrapping_add(b));
     let mac = MacAddr([2, 0xc1, name, 0, 0, n as u8]);
-    let caps =
-        PortCaps { mac, mtu: port.mtu, tx_checksum: offload, rx_checksum: offload, rss: None };
+    let caps = PortCaps {
+        mac,
+        mtu: port.mtu,
+        tx_checksum: offload.checksums(),
+        rx_checksum: offload.checksums(),
+        tso: offload == Offload::Segments,
+        rss: None,
+    };
     let io = SimPort::new(caps, pool.clone(), SIM_RING, SIM_RING);
     let mtu = io.caps().mtu;
-    let stack = PortStack::new(stack_config(config, n, port, mac, offload));
+    let stack = PortStack::new(stack_config(config, n, port, mac, offload.checksums()));
     match stack {
         Ok(stack) => WorkerPort { io, stack, side: port.side },
         Err(e) => panic!("port {} with MTU {mtu}: {e}", port.name),

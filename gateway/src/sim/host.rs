@@ -35,6 +35,7 @@ impl Host {
             mtu,
             tx_checksum: checksum_offload,
             rx_checksum: checksum_offload,
+            tso: false,
             rss: None,
         };
         let io = SimPort::new(caps, SimPool::new(frames, mtu), SIM_RING, frames);

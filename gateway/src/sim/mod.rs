@@ -17,7 +17,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-pub use gateway::{GatewaySetup, SimGateway, Spread};
+pub use gateway::{GatewaySetup, Offload, SimGateway, Spread};
 pub use host::{Host, HostSetup};
 pub use pki::{Pki, SimTime};
 

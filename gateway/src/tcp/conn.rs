@@ -338,6 +338,11 @@ impl TcpConn {
         }
     }
 
+    /// Its ends, once it was opened.
+    pub fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
     /// The profile (path MTU) the connection runs on.
     pub fn profile(&self) -> ProfileId {
         self.profile
@@ -426,18 +431,37 @@ impl TcpConn {
         self.tx.len()
     }
 
-    /// Lends the longest contiguous run of what was made sure of by [`TcpConn::reserve`]; `f`
-    /// returns how many bytes it has written.
-    pub fn send<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+    /// Bytes that stand side by side, of what was made sure of by [`TcpConn::reserve`].
+    pub fn send_run(&mut self) -> usize {
+        self.tx.free_run().len()
+    }
+
+    /// Writes `data` at a distance behind what is queued, where [`TcpConn::reserve`] has made sure of
+    /// room, without queueing it; returns how much. It stays there until something is queued.
+    pub fn draft(&mut self, offset: usize, data: &[u8]) -> usize {
         if !self.may_send() {
-            return R::default();
+            return 0;
         }
-        let room = self.send_room();
-        let run = self.tx.free_run();
-        let most = run.len().min(room);
-        let (written, result) = f(&mut run[..most]);
-        self.tx.extend(written.min(most));
-        result
+        self.tx.write_at(self.tx.len() + offset, data)
+    }
+
+    /// Queues the `n` bytes behind what is queued, once `finish` has made of the draft what is to be
+    /// sent. There is room, whatever [`TcpConn::send_room`] has become since it was made sure of.
+    /// `spare` is for as many bytes, which wrap around the end of the ring at times.
+    ///
+    /// # Errors
+    /// Those of `finish`; nothing is queued then.
+    pub fn send_draft<E>(
+        &mut self,
+        n: usize,
+        spare: &mut [u8],
+        finish: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.may_send() {
+            self.tx.lend_ahead(n, spare, finish)?;
+            self.tx.extend(n);
+        }
+        Ok(())
     }
 
     /// Queues as much of `data` as was made sure of by [`TcpConn::reserve`]; returns how much.

@@ -166,15 +166,19 @@ impl TcpEngine {
 
     /// Feeds one segment of this connection, from the TCP header on. Whoever calls has checked its
     /// checksum. `congested`: a router has marked the packet (RFC 3168, CE).
+    ///
+    /// Payload that has just been waited for, while no other waits to be taken, is shown to `read`
+    /// before it would go into the receive ring. What `read` says that it took is taken.
     pub fn input(
         &mut self,
         conn: &mut TcpConn,
         now: Instant,
         tcp: &[u8],
         congested: bool,
+        read: impl FnOnce(&[u8], &mut Memory) -> usize,
     ) -> TcpEvent {
         let profile = self.of(conn.profile);
-        conn.segment(now, tcp, congested, profile, &mut self.memory)
+        conn.segment(now, tcp, congested, profile, &mut self.memory, read)
     }
 
     /// Sends what the connection has to send, until the sink is full or `budget` segments are

@@ -90,12 +90,13 @@ impl TcpConn {
         congested: bool,
         profile: Profile,
         memory: &mut Memory,
+        read: impl FnOnce(&[u8], &mut Memory) -> usize,
     ) -> TcpEvent {
         let Some((segment, mut marks)) = parse(tcp) else { return TcpEvent::None };
         marks.congested = congested;
         if self.state == State::Established
             && self.is_next(&segment, marks)
-            && self.take_next(now, &segment, profile, memory)
+            && self.take_next(now, &segment, profile, memory, read)
         {
             return TcpEvent::None;
         }
@@ -139,17 +140,27 @@ impl TcpConn {
         segment: &TcpRepr<'_>,
         profile: Profile,
         memory: &mut Memory,
+        read: impl FnOnce(&[u8], &mut Memory) -> usize,
     ) -> bool {
-        let payload = segment.payload;
-        if !self.rx.reserve(memory, self.rx.len() + payload.len()) {
-            return false;
+        let mut taken = 0;
+        if self.rx.len() == 0 {
+            taken = read(segment.payload, memory);
+        }
+        let mut rest = &segment.payload[taken..];
+        if !self.rx.reserve(memory, self.rx.len() + rest.len()) {
+            if taken == 0 {
+                return false;
+            }
+            // As if the network had cut the segment.
+            memory.segment_dropped();
+            rest = &[];
         }
         self.heard = now;
         (self.window_seq, self.window_ack) = (self.rcv_nxt, self.una);
         self.note_timestamp(now, segment);
         self.tune_window(now, self.echo(segment));
-        self.rx.push(payload);
-        self.received(now, self.rcv_nxt + payload.len() as u32, false, profile);
+        self.rx.push(rest);
+        self.received(now, self.rcv_nxt + (taken + rest.len()) as u32, false, profile);
         true
     }
 

@@ -63,6 +63,17 @@ pub trait SegmentSink {
     /// Takes a segment of `len` bytes, written by `fill`. Without room the segment is written to
     /// scratch memory, lost and counted: to TCP it is a packet the network dropped.
     fn segment<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+
+    /// Bytes of the longest packet that can be taken now for the device to cut into segments (TSO); 0: none.
+    fn cuts(&mut self) -> usize {
+        0
+    }
+
+    /// Takes a packet of at most [`SegmentSink::cuts`] bytes, which was asked for just before. The device
+    /// cuts it into segments with `segment` bytes of payload.
+    fn cut(&mut self, len: usize, segment: u16, fill: impl FnOnce(&mut [u8])) {
+        let _ = (len, segment, fill);
+    }
 }
 
 /// How long an acknowledgement waits for something to carry it along.
@@ -86,4 +97,4 @@ const SQUEEZED: usize = MIN_RING;
 const _: () = assert!(ring_size(MIN_RING) > crate::limits::TLS_MAX_RECORD);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -614,13 +614,21 @@ impl TcpConn {
         let (tx, key) = (&self.tx, &self.key);
         let (mut offset, mut left) = (next.offset, next.len);
         loop {
-            let len = left.min(next.unit);
+            // CWR is for one segment; not every device knows that (RFC 3168, section 6.1.2).
+            let cuts = left > next.unit && !marks.cwr && profile.checksum_offload;
+            let most = if cuts { sink.cuts().saturating_sub(headers) / next.unit } else { 0 };
+            let len = left.min(most.max(1) * next.unit);
             left -= len;
             repr.control = if left == 0 { next.control } else { TcpControl::None };
-            sink.segment(headers + len, |packet| {
+            let fill = |packet: &mut [u8]| {
                 tx.read_at(offset, &mut packet[headers..]);
                 write(packet, key, &repr, marks, ecn, profile);
-            });
+            };
+            if len > next.unit {
+                sink.cut(headers + len, next.unit as u16, fill);
+            } else {
+                sink.segment(headers + len, fill);
+            }
             if left == 0 {
                 return;
             }

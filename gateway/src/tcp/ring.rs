@@ -9,7 +9,7 @@ pub(super) struct Ring {
     chunk: Chunk,
     start: u32,
     len: u32,
-    /// How far bytes have been written, behind gaps too.
+    /// How far bytes have been written, content or not: those behind stay where they are.
     extent: u32,
     /// Largest extent since the chunk was taken.
     peak: u32,
@@ -152,6 +152,25 @@ impl Ring {
         n
     }
 
+    /// Lends the `n` bytes behind the newest one in one piece: by way of `spare` if they wrap around
+    /// the end. There must be memory for them.
+    pub fn lend_ahead<R>(
+        &mut self,
+        n: usize,
+        spare: &mut [u8],
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let from = self.at(self.len());
+        if let Some(run) = self.chunk.get_mut(from..from + n) {
+            return f(run);
+        }
+        let piece = &mut spare[..n];
+        self.copy(self.len(), piece);
+        let result = f(piece);
+        self.write_at(self.len(), piece);
+        result
+    }
+
     /// Copies from a distance from the oldest byte; returns how much there was.
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> usize {
         let n = out.len().min(self.len().saturating_sub(offset));
@@ -257,7 +276,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
         #[test]
-        fn behaves_like_a_queue(steps in proptest::collection::vec((0u8..7, 0usize..9_000), 1..80)) {
+        fn behaves_like_a_queue(steps in proptest::collection::vec((0u8..8, 0usize..9_000), 1..80)) {
             let mut memory = Memory::new(64 * KIB);
             let mut ring = Ring::new(LIMIT, 0, Use::ServiceSend);
             let mut queue: VecDeque<u8> = VecDeque::new();
@@ -309,6 +328,26 @@ mod tests {
                         }
                     }
                     5 => {
+                        // Ahead of the newest byte, while all before is forgotten and the ring grows.
+                        if ring.reserve(&mut memory, queue.len() + n) {
+                            prop_assert_eq!(ring.write_at(queue.len(), &data), n);
+                            ring.consume(n);
+                            queue.drain(..n.min(queue.len()));
+                            ring.settle(&mut memory);
+                            if n % 2 == 0 {
+                                ring.reserve(&mut memory, LIMIT);
+                            }
+                            let right = ring.lend_ahead(n, &mut [0; LIMIT], |ahead| {
+                                let right = *ahead == data[..];
+                                ahead.reverse();
+                                right
+                            });
+                            prop_assert!(right);
+                            ring.extend(n);
+                            queue.extend(data.iter().rev());
+                        }
+                    }
+                    6 => {
                         ring.clear();
                         queue.clear();
                     }

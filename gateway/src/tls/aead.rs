@@ -5,6 +5,7 @@ use rustls::ConnectionTrafficSecrets;
 
 #[cfg(feature = "aws-lc")]
 use super::AwsLcAead;
+use super::key_cache::{Key, KeyCache};
 use super::{Suite, TlsError};
 use crate::config::Crypto;
 
@@ -93,28 +94,19 @@ impl Aead for RingAead {
     }
 }
 
-/// ring's keys are 20 times as large as AWS-LC's, whose memory is elsewhere. Where there are both,
-/// ring's stand apart, so that a connection has room for those that it uses only.
-#[cfg(feature = "aws-lc")]
-type RingKept = Box<RingAead>;
-#[cfg(not(feature = "aws-lc"))]
-type RingKept = RingAead;
-
 /// The AEAD of a direction, by the library that its identity chose.
 enum Bulk {
-    Ring(RingKept),
+    Ring(Key),
+    /// Whole in its connection: AWS-LC allocates each expanded key, which a worker must not do for
+    /// record after record.
     #[cfg(feature = "aws-lc")]
     AwsLc(AwsLcAead),
 }
 
 impl Bulk {
-    #[cfg_attr(
-        not(feature = "aws-lc"),
-        expect(clippy::useless_conversion, reason = "into a box where there are both")
-    )]
     fn new(crypto: Crypto, suite: Suite, key: &[u8]) -> Result<Self, TlsError> {
         Ok(match crypto {
-            Crypto::Ring => Self::Ring(RingAead::new(suite, key)?.into()),
+            Crypto::Ring => Self::Ring(Key::new(suite, key)?),
             #[cfg(feature = "aws-lc")]
             Crypto::AwsLc => Self::AwsLc(AwsLcAead::new(suite, key)?),
         })
@@ -185,13 +177,14 @@ impl Half {
     #[inline]
     pub(super) fn seal(
         &mut self,
+        keys: &mut KeyCache,
         aad: &[u8],
         in_place: &mut [u8],
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), TlsError> {
         let nonce = self.nonce();
-        match &self.aead {
-            Bulk::Ring(aead) => aead.seal(nonce, aad, in_place, tag),
+        match &mut self.aead {
+            Bulk::Ring(key) => keys.expanded(self.suite, key)?.seal(nonce, aad, in_place, tag),
             #[cfg(feature = "aws-lc")]
             Bulk::AwsLc(aead) => aead.seal(nonce, aad, in_place, tag),
         }?;
@@ -203,12 +196,13 @@ impl Half {
     #[inline]
     pub(super) fn open<'a>(
         &mut self,
+        keys: &mut KeyCache,
         aad: &[u8],
         in_place: &'a mut [u8],
     ) -> Result<&'a mut [u8], TlsError> {
         let nonce = self.nonce();
-        let plain = match &self.aead {
-            Bulk::Ring(aead) => aead.open(nonce, aad, in_place),
+        let plain = match &mut self.aead {
+            Bulk::Ring(key) => keys.expanded(self.suite, key)?.open(nonce, aad, in_place),
             #[cfg(feature = "aws-lc")]
             Bulk::AwsLc(aead) => aead.open(nonce, aad, in_place),
         }?;

@@ -11,7 +11,7 @@ use rustls::{CommonState, ExtractedSecrets, HandshakeKind, Side};
 
 use super::kernel::Kernel;
 use super::verify::leaf_facts;
-use super::{CONTROL_RECORDS_MAX, Identity, RecordLayer, TlsError};
+use super::{CONTROL_RECORDS_MAX, Identity, KeyCache, RecordLayer, TlsError};
 use crate::limits::{TLS_MAX_HANDSHAKE, TLS_MAX_PLAINTEXT, TLS_RECORD_HEADER};
 
 /// Who the other side has proven to be.
@@ -223,7 +223,7 @@ impl Handshake {
             Err(error) => {
                 records.abort(&error);
                 let mut alert = [0; CONTROL_RECORDS_MAX];
-                if let Ok(len) = records.write_pending(&mut alert) {
+                if let Ok(len) = records.write_pending(&mut KeyCache::new(1), &mut alert) {
                     out.extend_from_slice(&alert[..len]);
                 }
                 return Err(error);

@@ -18,6 +18,7 @@ mod handshake;
 mod identity;
 mod identity_error;
 mod kernel;
+mod key_cache;
 mod messages;
 mod pem;
 mod provider;
@@ -26,7 +27,7 @@ mod suite;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use aead::{Aead, NONCE_LEN, RingAead, TAG_LEN};
 #[cfg(feature = "aws-lc")]
@@ -39,6 +40,7 @@ pub use handshake::{Established, Handshake, PeerIdentity, Progress};
 pub use identity::{Identity, TlsFiles, TlsPem};
 pub use identity_error::IdentityError;
 pub use kernel::{TicketDone, TicketJob};
+pub use key_cache::KeyCache;
 pub use record::{CONTROL_RECORDS_MAX, Opened, RecordLayer};
 pub use suite::Suite;
 

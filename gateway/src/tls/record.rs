@@ -11,6 +11,7 @@ use rustls::{AlertDescription, ContentType, ExtractedSecrets};
 
 use super::aead::Half;
 use super::kernel::{Kernel, TicketDone, TicketJob};
+use super::key_cache::KeyCache;
 use super::messages::{self, KEY_UPDATE_MESSAGE, Message};
 use super::{Suite, TAG_LEN, TICKETS_PER_CONNECTION, TlsError};
 use crate::config::Crypto;
@@ -84,12 +85,8 @@ pub struct RecordLayer {
     failed: bool,
 }
 
-// An idle tunnel costs this and rustls' part (about 1.3 KiB). The two AEAD keys are 1.1 KiB of it;
-// with the feature `aws-lc` they are elsewhere, and as large.
-const _: () = {
-    let keys_apart = if cfg!(feature = "aws-lc") { 1_024 } else { 0 };
-    assert!(size_of::<RecordLayer>() <= 1_232 - keys_apart);
-};
+// An idle tunnel costs this and rustls' part (about 1.3 KiB).
+const _: () = assert!(size_of::<RecordLayer>() <= 216);
 
 impl RecordLayer {
     pub(super) fn new(
@@ -140,7 +137,12 @@ impl RecordLayer {
     /// (RFC 8446, section 4.6.3); [`TlsError::KeyExhausted`] if KeyUpdate was put off too long;
     /// [`TlsError::Closed`]. The payload is unchanged after all of these.
     #[inline]
-    pub fn seal(&mut self, buf: &mut [u8], payload_len: usize) -> Result<usize, TlsError> {
+    pub fn seal(
+        &mut self,
+        keys: &mut KeyCache,
+        buf: &mut [u8],
+        payload_len: usize,
+    ) -> Result<usize, TlsError> {
         if self.tx_closed || self.failed {
             return Err(TlsError::Closed);
         }
@@ -153,12 +155,13 @@ impl RecordLayer {
         if self.tx.seq() >= self.key_update_at.saturating_add(KEY_UPDATE_HEADROOM) {
             return Err(TlsError::KeyExhausted);
         }
-        self.seal_as(ContentType::ApplicationData, buf, payload_len)
+        self.seal_as(keys, ContentType::ApplicationData, buf, payload_len)
     }
 
     #[inline]
     pub(super) fn seal_as(
         &mut self,
+        keys: &mut KeyCache,
         content: ContentType,
         buf: &mut [u8],
         len: usize,
@@ -179,7 +182,7 @@ impl RecordLayer {
         // Outer type and version never change (RFC 8446, section 5.2).
         *header = [u8::from(ContentType::ApplicationData), 3, 3, high, low];
         inner[len] = u8::from(content);
-        self.tx.seal(header, inner, tag)?;
+        self.tx.seal(keys, header, inner, tag)?;
         Ok(need)
     }
 
@@ -221,7 +224,12 @@ impl RecordLayer {
     /// Whatever the peer did wrong, and its fatal alerts. The connection is over then: the next
     /// calls fail with [`TlsError::Closed`], and an alert is pending unless the peer sent one.
     #[inline]
-    pub fn open<'a>(&mut self, record: &'a mut [u8], now: Instant) -> Result<Opened<'a>, TlsError> {
+    pub fn open<'a>(
+        &mut self,
+        keys: &mut KeyCache,
+        record: &'a mut [u8],
+        now: Instant,
+    ) -> Result<Opened<'a>, TlsError> {
         if self.failed {
             return Err(TlsError::Closed);
         }
@@ -231,7 +239,7 @@ impl RecordLayer {
         if self.rx_update.is_some() {
             return Ok(Opened::Blocked);
         }
-        let result = self.open_record(record, now);
+        let result = self.open_record(keys, record, now);
         if let Err(error) = &result {
             self.fail(error);
         }
@@ -241,6 +249,7 @@ impl RecordLayer {
     #[inline]
     fn open_record<'a>(
         &mut self,
+        keys: &mut KeyCache,
         record: &'a mut [u8],
         now: Instant,
     ) -> Result<Opened<'a>, TlsError> {
@@ -252,7 +261,7 @@ impl RecordLayer {
             }
         }
         let (header, sealed) = record.split_at_mut(TLS_RECORD_HEADER);
-        let inner = self.rx.open(header, sealed)?;
+        let inner = self.rx.open(keys, header, sealed)?;
         if inner.len() > TLS_MAX_PLAINTEXT + 1 {
             return Err(TlsError::PlaintextTooLong(inner.len()));
         }
@@ -424,16 +433,20 @@ impl RecordLayer {
     /// # Errors
     /// [`TlsError::BufferTooSmall`] if not even the first one fits. [`TlsError::KeySchedule`] if
     /// no next key can be had: the connection is over.
-    pub fn write_pending(&mut self, buf: &mut [u8]) -> Result<usize, TlsError> {
+    pub fn write_pending(
+        &mut self,
+        keys: &mut KeyCache,
+        buf: &mut [u8],
+    ) -> Result<usize, TlsError> {
         let mut written = 0;
         while self.pending() {
             let room = &mut buf[written..];
             let result = if let Some(alert) = self.alert {
-                self.write_alert(room, ALERT_FATAL, alert)
+                self.write_alert(keys, room, ALERT_FATAL, alert)
             } else if self.key_update_due() {
-                self.write_key_update(room)
+                self.write_key_update(keys, room)
             } else {
-                self.write_alert(room, ALERT_WARNING, AlertDescription::CloseNotify)
+                self.write_alert(keys, room, ALERT_WARNING, AlertDescription::CloseNotify)
             };
             match result {
                 Ok(len) => written += len,
@@ -446,18 +459,20 @@ impl RecordLayer {
 
     fn write_alert(
         &mut self,
+        keys: &mut KeyCache,
         buf: &mut [u8],
         level: u8,
         description: AlertDescription,
     ) -> Result<usize, TlsError> {
-        let len = self.write_control(ContentType::Alert, buf, &[level, u8::from(description)])?;
+        let body = [level, u8::from(description)];
+        let len = self.write_control(keys, ContentType::Alert, buf, &body)?;
         self.tx_closed = true;
         Ok(len)
     }
 
-    fn write_key_update(&mut self, buf: &mut [u8]) -> Result<usize, TlsError> {
+    fn write_key_update(&mut self, keys: &mut KeyCache, buf: &mut [u8]) -> Result<usize, TlsError> {
         // The message goes under the old key, everything behind it under the new one.
-        let len = self.write_control(ContentType::Handshake, buf, &KEY_UPDATE_MESSAGE)?;
+        let len = self.write_control(keys, ContentType::Handshake, buf, &KEY_UPDATE_MESSAGE)?;
         self.switch_tx()?;
         Ok(len)
     }
@@ -482,6 +497,7 @@ impl RecordLayer {
 
     fn write_control(
         &mut self,
+        keys: &mut KeyCache,
         content: ContentType,
         buf: &mut [u8],
         body: &[u8],
@@ -492,7 +508,7 @@ impl RecordLayer {
             return Err(TlsError::BufferTooSmall { have, need: end + TLS_RECORD_TRAILER });
         };
         room.copy_from_slice(body);
-        self.seal_as(content, buf, body.len())
+        self.seal_as(keys, content, buf, body.len())
     }
 
     /// True if [`Self::take_ticket_job`] would give one.

@@ -7,21 +7,21 @@
 pub mod frame;
 mod session;
 mod sizes;
-
-use std::net::SocketAddr;
+#[cfg(test)]
+mod tests;
 
 pub use frame::{Frame, FrameError, FrameWriter, Open, RefuseReason};
 pub use session::{Incoming, Role, Session, SessionError};
 
 use self::sizes::{Outlook, RecordSizes};
 use crate::limits::{
-    EARLY_DATA, TLS_MAX_PLAINTEXT, TLS_MAX_RECORD, TLS_RECORD_HEADER, TLS_RECORD_TRAILER,
-    TUNNEL_HEADER, TUNNEL_MAX_DATA,
+    EARLY_DATA, TLS_EXPANDED_KEYS, TLS_MAX_PLAINTEXT, TLS_MAX_RECORD, TLS_RECORD_HEADER,
+    TLS_RECORD_TRAILER, TUNNEL_HEADER, TUNNEL_MAX_DATA,
 };
 use crate::tcp::{Memory, TcpConn};
 use crate::telemetry::CloseReason;
 use crate::time::Instant;
-use crate::tls::{Opened, RecordLayer, TlsError};
+use crate::tls::{KeyCache, Opened, RecordLayer, TicketDone, TicketJob, TlsError};
 
 /// Bytes that a record adds to its plaintext.
 pub const RECORD_OVERHEAD: usize = TLS_RECORD_HEADER + TLS_RECORD_TRAILER;
@@ -32,6 +32,8 @@ pub const DATA_OVERHEAD: usize = RECORD_OVERHEAD + TUNNEL_HEADER;
 const MIN_BULK_RECORD: usize = 4 * 1024;
 /// Room that control frames need at the most, record overhead included.
 const CONTROL_ROOM: usize = 1_536;
+/// Where the payload of a DATA record begins.
+const DATA_BEGIN: usize = TLS_RECORD_HEADER + TUNNEL_HEADER;
 
 /// Why a tunnel cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +56,12 @@ impl TunnelError {
     }
 }
 
-/// Memory of a worker for records that wrap around the end of a ring.
-pub struct Scratch(Box<[u8; TLS_MAX_RECORD]>);
+/// Memory of a worker for the records of all its tunnels.
+pub struct Scratch {
+    /// For one that wraps around the end of a ring.
+    record: Box<[u8; TLS_MAX_RECORD]>,
+    keys: KeyCache,
+}
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,7 +71,7 @@ impl std::fmt::Debug for Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(Box::new([0; TLS_MAX_RECORD]))
+        Self { record: Box::new([0; TLS_MAX_RECORD]), keys: KeyCache::new(TLS_EXPANDED_KEYS) }
     }
 }
 
@@ -123,33 +129,63 @@ struct Outbox {
     goaway: bool,
 }
 
+/// A DATA record that is being filled, bytes of payload. It stands as a draft behind what the send
+/// ring has queued: whatever else is sent would be written over it, so it is sealed before.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenRecord {
+    filled: u16,
+    /// It is sealed with so many. 0: none is open.
+    most: u16,
+}
+
+const _: () = assert!(TUNNEL_MAX_DATA <= u16::MAX as usize);
+
 /// One end of a tunnel whose TLS handshake is done.
 #[derive(Debug)]
 pub struct Tunnel {
     records: RecordLayer,
     session: Session,
+    open: OpenRecord,
     outbox: Outbox,
     sizes: RecordSizes,
-    /// The other gateway's address.
-    pub remote: SocketAddr,
     /// DNS names of its certificate; the first is the peer's name.
     pub peer: Vec<String>,
 }
 
 impl Tunnel {
-    pub fn new(role: Role, records: RecordLayer, remote: SocketAddr, peer: Vec<String>) -> Self {
+    pub fn new(role: Role, records: RecordLayer, peer: Vec<String>) -> Self {
         let outbox = Outbox { hello: true, ..Outbox::default() };
         let (session, sizes) = (Session::new(role), RecordSizes::default());
-        Self { records, session, outbox, sizes, remote, peer }
+        Self { records, session, open: OpenRecord::default(), outbox, sizes, peer }
     }
 
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// The record layer, for what needs a helper thread: session tickets.
-    pub fn records_mut(&mut self) -> &mut RecordLayer {
-        &mut self.records
+    /// See [`RecordLayer::ticket_job_ready`].
+    pub fn ticket_job_ready(&self) -> bool {
+        self.records.ticket_job_ready()
+    }
+
+    /// See [`RecordLayer::take_ticket_job`].
+    pub fn take_ticket_job(&mut self) -> Option<TicketJob> {
+        self.records.take_ticket_job()
+    }
+
+    /// See [`RecordLayer::return_ticket_job`].
+    ///
+    /// # Errors
+    /// Also if the record layer cannot seal.
+    pub fn return_ticket_job(
+        &mut self,
+        tcp: &mut TcpConn,
+        scratch: &mut Scratch,
+        done: TicketDone,
+    ) -> Result<(), TunnelError> {
+        // It may make a key update due, behind which the record that is open could not be sealed.
+        self.seal_open(tcp, scratch)?;
+        Ok(self.records.return_ticket_job(done)?)
     }
 
     // --- what this side says --------------------------------------------------------------------
@@ -170,7 +206,7 @@ impl Tunnel {
         if !self.flush(tcp, memory, scratch)? || !tcp.reserve(memory, TLS_MAX_RECORD) {
             return Ok(OpenSent::NoRoom);
         }
-        let plain = &mut scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TLS_MAX_PLAINTEXT];
+        let plain = &mut scratch.record[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TLS_MAX_PLAINTEXT];
         let mut writer = FrameWriter::new(plain);
         if writer.open(namespace, name, attributes).is_err() {
             return Ok(OpenSent::TooLong);
@@ -197,12 +233,11 @@ impl Tunnel {
             return Ok(0);
         }
         let most = self.sizes.payload(outlook(tcp, EARLY_DATA));
-        let n = fill(&mut scratch.0[TLS_RECORD_HEADER + TUNNEL_HEADER..][..most]);
+        let n = fill(&mut scratch.record[DATA_BEGIN..][..most]);
         if n == 0 {
             return Ok(0);
         }
-        scratch.0[TLS_RECORD_HEADER..TLS_RECORD_HEADER + TUNNEL_HEADER]
-            .copy_from_slice(&frame::data_header(n));
+        scratch.record[TLS_RECORD_HEADER..DATA_BEGIN].copy_from_slice(&frame::data_header(n));
         self.seal_scratch(tcp, scratch, TUNNEL_HEADER + n)?;
         self.sizes.sealed(n);
         Ok(n)
@@ -246,8 +281,8 @@ impl Tunnel {
         self.records.close();
     }
 
-    /// Seals what is waiting in front of new data: key updates, alerts, control frames. `true`
-    /// when nothing is left waiting.
+    /// Seals the record that is open, and what is waiting in front of new data: key updates, alerts,
+    /// control frames. `true` when nothing is left waiting.
     ///
     /// # Errors
     /// The record layer cannot seal.
@@ -257,12 +292,13 @@ impl Tunnel {
         memory: &mut Memory,
         scratch: &mut Scratch,
     ) -> Result<bool, TunnelError> {
+        self.seal_open(tcp, scratch)?;
         if self.records.pending() {
             if !tcp.reserve(memory, CONTROL_ROOM) {
                 return Ok(false);
             }
-            let n = self.records.write_pending(&mut scratch.0[..])?;
-            tcp.send_slice(&scratch.0[..n]);
+            let n = self.records.write_pending(&mut scratch.keys, &mut scratch.record[..])?;
+            tcp.send_slice(&scratch.record[..n]);
         }
         if self.outbox.is_empty() {
             return Ok(true);
@@ -271,21 +307,22 @@ impl Tunnel {
         if !tcp.reserve(memory, CONTROL_ROOM.max(RECORD_OVERHEAD + 64 + policy)) {
             return Ok(false);
         }
-        let len = self.outbox.write(&mut scratch.0[TLS_RECORD_HEADER..]);
+        let len = self.outbox.write(&mut scratch.record[TLS_RECORD_HEADER..]);
         self.seal_scratch(tcp, scratch, len)?;
         Ok(true)
     }
 
     /// Seals `len` plaintext bytes that stand behind the header room of `scratch`. The caller has
-    /// reserved room for the record.
+    /// reserved room for the record, and no other one is open.
     fn seal_scratch(
         &mut self,
         tcp: &mut TcpConn,
         scratch: &mut Scratch,
         len: usize,
     ) -> Result<(), TunnelError> {
-        let n = self.records.seal(&mut scratch.0[..], len)?;
-        tcp.send_slice(&scratch.0[..n]);
+        debug_assert!(self.open.most == 0, "it would be written over");
+        let n = self.records.seal(&mut scratch.keys, &mut scratch.record[..], len)?;
+        tcp.send_slice(&scratch.record[..n]);
         Ok(())
     }
 
@@ -294,8 +331,9 @@ impl Tunnel {
         self.sizes.resume(now);
     }
 
-    /// Moves bytes from a service leg into DATA records, at most `budget`; returns how many.
-    /// Each byte is copied once, into the send ring, and sealed there.
+    /// Moves bytes from a service leg into DATA records, about `budget`; returns how many. The last
+    /// record may be open until [`Self::flush`]. Each byte is copied once, into the send ring, and
+    /// sealed there.
     ///
     /// # Errors
     /// The record layer cannot seal.
@@ -310,50 +348,112 @@ impl Tunnel {
         let mut moved = 0;
         while moved < budget {
             let available = service.recv_len();
-            if available == 0 || !self.flush(tcp, memory, scratch)? {
-                break;
-            }
-            let outlook = outlook(tcp, available);
-            if outlook.room < DATA_OVERHEAD + available.min(MIN_BULK_RECORD) {
-                break;
-            }
-            let most = self.sizes.payload(outlook);
-            if !tcp.reserve(memory, DATA_OVERHEAD + most) {
-                break;
-            }
-            let records = &mut self.records;
             let n = service.recv(|src| {
-                let most = most.min(src.len());
-                let in_place = tcp.send(|dst| {
-                    let fits = dst.len().saturating_sub(DATA_OVERHEAD);
-                    if fits < most.min(MIN_BULK_RECORD) {
-                        return (0, None);
-                    }
-                    let n = most.min(fits);
-                    match seal_data(records, dst, &src[..n]) {
-                        Ok(len) => (len, Some(Ok(n))),
-                        Err(e) => (0, Some(Err(e))),
-                    }
-                });
-                let result = in_place.unwrap_or_else(|| {
-                    // The free run ends at the end of the ring: go by way of scratch memory.
-                    seal_data(records, &mut scratch.0[..], &src[..most]).map(|len| {
-                        tcp.send_slice(&scratch.0[..len]);
-                        most
-                    })
-                });
-                (result.as_ref().map_or(0, |n| *n), Some(result))
-            });
-            match n {
-                Some(Ok(n)) => {
-                    self.sizes.sealed(n);
-                    moved += n;
-                }
-                Some(Err(e)) => return Err(e.into()),
-                None => break,
+                let n = self.fill(tcp, memory, scratch, src, available);
+                (n.as_ref().map_or(0, |n| *n), n)
+            })?;
+            if n == 0 {
+                break;
             }
+            moved += n;
         }
         Ok(moved)
+    }
+
+    /// Moves payload that has just arrived, and that nothing waits in front of, into DATA records;
+    /// returns how much. The last one is open for what arrives next, until [`Self::flush`].
+    ///
+    /// In the beginning of a stream it takes nothing: how long records are depends there on how much
+    /// has arrived in all.
+    ///
+    /// # Errors
+    /// The record layer cannot seal.
+    pub fn seal_arrived(
+        &mut self,
+        tcp: &mut TcpConn,
+        memory: &mut Memory,
+        scratch: &mut Scratch,
+        payload: &[u8],
+    ) -> Result<usize, TunnelError> {
+        if !self.sizes.is_bulk() {
+            return Ok(0);
+        }
+        let mut moved = 0;
+        loop {
+            let n = self.fill(tcp, memory, scratch, &payload[moved..], usize::MAX)?;
+            if n == 0 {
+                return Ok(moved);
+            }
+            moved += n;
+        }
+    }
+
+    /// Copies into a DATA record what it can still hold of `data`, and seals it once it is full.
+    /// Returns how much that was. There are `available` bytes, `data` among them.
+    fn fill(
+        &mut self,
+        tcp: &mut TcpConn,
+        memory: &mut Memory,
+        scratch: &mut Scratch,
+        data: &[u8],
+        available: usize,
+    ) -> Result<usize, TunnelError> {
+        let there = !data.is_empty()
+            && (self.open.most > 0 || self.begin(tcp, memory, scratch, available)?);
+        if !there {
+            return Ok(0);
+        }
+        let OpenRecord { filled, most } = self.open;
+        let n = data.len().min(usize::from(most - filled));
+        let n = tcp.draft(DATA_BEGIN + usize::from(filled), &data[..n]);
+        self.open.filled += n as u16;
+        if self.open.filled == most {
+            self.seal_open(tcp, scratch)?;
+        }
+        Ok(n)
+    }
+
+    /// Opens a DATA record for some of `available` bytes. `false`: there is no room or memory for
+    /// it, or not even for what goes before it.
+    fn begin(
+        &mut self,
+        tcp: &mut TcpConn,
+        memory: &mut Memory,
+        scratch: &mut Scratch,
+        available: usize,
+    ) -> Result<bool, TunnelError> {
+        if !self.flush(tcp, memory, scratch)? {
+            return Ok(false);
+        }
+        let outlook = outlook(tcp, available);
+        if outlook.room < DATA_OVERHEAD + available.min(MIN_BULK_RECORD) {
+            return Ok(false);
+        }
+        let most = self.sizes.payload(outlook);
+        if !tcp.reserve(memory, DATA_OVERHEAD + most) {
+            return Ok(false);
+        }
+        // Rather shorter than around the end of the ring, which takes two more copies.
+        let fits = tcp.send_run().saturating_sub(DATA_OVERHEAD);
+        let most = if fits < most.min(MIN_BULK_RECORD) { most } else { most.min(fits) };
+        self.open = OpenRecord { filled: 0, most: most as u16 };
+        Ok(true)
+    }
+
+    /// Seals the record that is open, if one is. What it holds counts as sent already, so it goes
+    /// whatever has become of room and memory.
+    fn seal_open(&mut self, tcp: &mut TcpConn, scratch: &mut Scratch) -> Result<(), TunnelError> {
+        let n = usize::from(std::mem::take(&mut self.open).filled);
+        if n == 0 {
+            return Ok(());
+        }
+        let (records, Scratch { record: spare, keys }) = (&mut self.records, scratch);
+        tcp.send_draft(DATA_OVERHEAD + n, &mut spare[..], |record| {
+            record[TLS_RECORD_HEADER..DATA_BEGIN].copy_from_slice(&frame::data_header(n));
+            records.seal(keys, record, TUNNEL_HEADER + n).map(drop)
+        })?;
+        self.sizes.sealed(n);
+        Ok(())
     }
 
     // --- what the other side says ---------------------------------------------------------------
@@ -390,19 +490,21 @@ impl Tunnel {
             }
             let (records, session, outbox) =
                 (&mut self.records, &mut self.session, &mut self.outbox);
+            let Scratch { record, keys } = &mut *scratch;
             let mut verdict = None;
             let in_place = tcp.recv(|run| {
                 if run.len() < len {
                     return (0, false);
                 }
-                verdict = Some(open_one(records, session, outbox, &mut run[..len], now, up));
+                verdict = Some(open_one(records, keys, session, outbox, &mut run[..len], now, up));
                 // A record that could not be opened yet stays.
                 let keep = matches!(verdict, Some(Ok(Some(Stopped::NoRoom))));
                 (if keep { 0 } else { len }, true)
             });
             if !in_place {
-                tcp.peek(&mut scratch.0[..len]);
-                let v = open_one(records, session, outbox, &mut scratch.0[..len], now, up);
+                let record = &mut record[..len];
+                tcp.peek(record);
+                let v = open_one(records, keys, session, outbox, record, now, up);
                 if !matches!(v, Ok(Some(Stopped::NoRoom))) {
                     tcp.skip(len);
                 }
@@ -426,23 +528,17 @@ fn outlook(tcp: &TcpConn, available: usize) -> Outlook {
     }
 }
 
-fn seal_data(records: &mut RecordLayer, dst: &mut [u8], data: &[u8]) -> Result<usize, TlsError> {
-    let payload = TLS_RECORD_HEADER + TUNNEL_HEADER;
-    dst[TLS_RECORD_HEADER..payload].copy_from_slice(&frame::data_header(data.len()));
-    dst[payload..payload + data.len()].copy_from_slice(data);
-    records.seal(dst, TUNNEL_HEADER + data.len())
-}
-
 /// Opens one record and hands its frames on. `Some` = stop, and why.
 fn open_one(
     records: &mut RecordLayer,
+    keys: &mut KeyCache,
     session: &mut Session,
     outbox: &mut Outbox,
     record: &mut [u8],
     now: Instant,
     up: &mut impl Upcalls,
 ) -> Result<Option<Stopped>, TunnelError> {
-    let mut plain: &[u8] = match records.open(record, now)? {
+    let mut plain: &[u8] = match records.open(keys, record, now)? {
         Opened::Data(bytes) => bytes,
         Opened::Nothing => return Ok(None),
         Opened::Closed => return Ok(Some(Stopped::Closed)),

@@ -32,7 +32,7 @@ pub(super) struct RecordSizes {
 /// What a record may be made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outlook {
-    /// Bytes there are to send.
+    /// Bytes there are to send, as far as is known.
     pub available: usize,
     /// Bytes of record that can be queued.
     pub room: usize,
@@ -56,6 +56,11 @@ impl RecordSizes {
         self.last = now;
     }
 
+    /// The beginning is over: a record is as long as it can be, however much there is.
+    pub fn is_bulk(&self) -> bool {
+        self.sealed as usize >= START
+    }
+
     pub fn sealed(&mut self, payload: usize) {
         self.sealed = (self.sealed as usize + payload).min(START) as u32;
     }
@@ -69,7 +74,7 @@ impl RecordSizes {
         let segment = segment.max(LEAST_SEGMENT);
         // Of the segment in which the record begins.
         let taken = unsent % segment;
-        if (self.sealed as usize) < START {
+        if !self.is_bulk() {
             // A message that is no longer than a segment stays in one record.
             if most + DATA_OVERHEAD <= segment {
                 return most;

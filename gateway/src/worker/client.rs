@@ -1,7 +1,7 @@
 //! The importer's side of a connection: a client reached an import; choose a source that policy
 //! allows, take a tunnel to its gateway, open a stream.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use clgw_policy::{Failover, ImportEntry, ImportId, LbScheme, RoundRobin, Selection, Sources};
@@ -59,7 +59,7 @@ pub(super) enum Opening {
 }
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
-    pub(super) fn new_client(&mut self, import: ImportId, address: SocketAddr) -> Client {
+    pub(super) fn new_client(&mut self, import: ImportId, address: IpAddr) -> Client {
         let table = &self.snapshot.table;
         let (scheme, sources) =
             table.import(import).map_or((LbScheme::Static, 0), |i| (i.lb_scheme, i.sources.len()));
@@ -73,8 +73,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         };
         Client {
             import,
-            client: table.client(address.ip()),
-            address,
+            client: table.client(address),
             state: ClientState::Accepting,
             snapshot: Some(Arc::clone(&self.snapshot)),
             choice: Some(choice),
@@ -141,7 +140,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             let random = self.random();
             let now = self.now;
-            let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+            let Some(conn) = self.conns.get_mut(id) else { return };
+            let address = conn.remote();
+            let Some(client) = conn.client_mut() else { return };
             client.permit = None;
             if let Some(slot) = client.counted.take() {
                 self.source_loads.take(slot);
@@ -182,7 +183,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 policy,
                 allowed: decided.is_ok(),
                 service: Judged::Import(client.import),
-                address: client.address,
+                address,
             });
             match decided {
                 Err(denial) => {
@@ -317,14 +318,16 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// No source is left, or none may be tried. The client's connection was accepted already, so it
     /// is reset, as ClusterLink's data planes do.
     fn refuse_client(&mut self, id: FlowId) {
-        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let address = conn.remote();
+        let Some(client) = conn.client_mut() else { return };
         let failure = client.choice.as_mut().and_then(|choice| choice.failure.take());
         let failure = failure.unwrap_or_else(|| CloseReason::NoSource.into());
         let event = Event::ClientRefused {
             generation: client.snapshot.as_ref().map_or(0, |s| s.generation()),
             import: client.import,
             client: client.client,
-            address: client.address,
+            address,
             reason: failure.reason,
             policy: failure.policy,
             peer_policy: failure.peer_policy,
@@ -335,10 +338,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     /// The client is gone, whatever state it was in.
     fn lose_client(&mut self, id: FlowId, reason: CloseReason) {
-        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let address = conn.remote();
+        let Some(client) = conn.client_mut() else { return };
         let tunnel = client.tunnel.take();
         let forwarded = client.state == ClientState::Open;
-        let address = client.address;
         self.abort(id, reason);
         if forwarded {
             self.report(Event::ClientClosed { address, reason });
@@ -500,7 +504,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// (`untouched`: none was sent), another gateway or source is tried; after that the client has
     /// to know, because only it knows whether its request may be made twice.
     pub(super) fn client_lost_tunnel(&mut self, id: FlowId, reason: CloseReason, untouched: bool) {
-        let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let address = conn.remote();
+        let Some(client) = conn.client_mut() else { return };
         match client.state {
             ClientState::Opening if untouched => self.source_failed(id, reason.into()),
             ClientState::Opening => {
@@ -510,7 +516,6 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
             _ => {
                 client.tunnel = None;
-                let address = client.address;
                 self.abort(id, reason);
                 self.report(Event::ClientClosed { address, reason });
             }

@@ -9,7 +9,7 @@ use clgw_policy::{ClientId, ImportId, PolicyId, Selection};
 use super::snapshot::{GatewayId, Snapshot, SourceSlot};
 use crate::flow::FlowId;
 use crate::limits::{MAX_GATEWAYS_TRIED, TUNNEL_BACKLOG};
-use crate::net::{FlowKey, NeighbourId};
+use crate::net::NeighbourId;
 use crate::relay::Permit;
 use crate::tcp::{BufferSide, TcpConn, TcpEvent};
 use crate::telemetry::CloseReason;
@@ -20,7 +20,6 @@ use crate::tunnel::{Role, Tunnel};
 #[derive(Debug)]
 pub(super) struct Conn {
     pub tcp: TcpConn,
-    pub key: FlowKey,
     /// Index of the port it runs on.
     pub port: u8,
     pub neighbour: NeighbourId,
@@ -36,6 +35,8 @@ pub(super) struct Conn {
     pub deadline: Option<Instant>,
     /// Stands in the ready list.
     pub ready: bool,
+    /// Stands in the list of those that may have something to send.
+    pub touched: bool,
     /// Stands in the list of those whose port was full.
     pub blocked: bool,
     /// Since when the address of its next hop is missing.
@@ -74,13 +75,27 @@ impl Leg {
             Self::Tunnel(_) => BufferSide::Peer,
         }
     }
+
+    /// What allows bytes of a client or service to be forwarded, and the tunnel that they go into now:
+    /// none before OPENED, when a client's go out as early data only.
+    pub fn permit(&self) -> Option<(&Permit, Option<FlowId>)> {
+        match self {
+            Self::Client(client) => {
+                let tunnel = client.tunnel.filter(|_| client.state == ClientState::Open);
+                Some((client.permit.as_ref()?, tunnel))
+            }
+            Self::Service(service) => {
+                Some((&service.permit, service.connected.then_some(service.tunnel)))
+            }
+            Self::Tunnel(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Client {
     pub import: ImportId,
     pub client: ClientId,
-    pub address: SocketAddr,
     pub state: ClientState,
     /// Ids above belong to this generation. Given up once the connection is forwarded. It is never
     /// the last reference: the control thread frees generations.
@@ -211,10 +226,9 @@ impl TunnelLeg {
 
 impl Conn {
     /// At its beginning, with nothing seen and nothing due.
-    pub fn new(tcp: TcpConn, key: FlowKey, port: u8, neighbour: NeighbourId, leg: Leg) -> Self {
+    pub fn new(tcp: TcpConn, port: u8, neighbour: NeighbourId, leg: Leg) -> Self {
         Self {
             tcp,
-            key,
             port,
             neighbour,
             leg,
@@ -223,12 +237,18 @@ impl Conn {
             backstop: None,
             deadline: None,
             ready: false,
+            touched: false,
             blocked: false,
             unresolved_since: None,
             pending: Pending::No,
             over: false,
             fin_seq: 0,
         }
+    }
+
+    /// The other end.
+    pub fn remote(&self) -> SocketAddr {
+        self.tcp.key().remote_addr()
     }
 
     pub fn tunnel(&self) -> Option<&TunnelLeg> {
@@ -267,6 +287,12 @@ impl Conn {
             }
             _ => None,
         }
+    }
+
+    /// The same if `partner` uses the tunnel now.
+    pub fn up_for(&mut self, partner: FlowId) -> Option<(&mut TcpConn, &mut Tunnel)> {
+        let theirs = self.tunnel().is_some_and(|leg| leg.partner == Some(partner));
+        self.up().filter(|_| theirs)
     }
 
     /// An established importer's tunnel that can take an OPEN now.
@@ -310,10 +336,10 @@ mod tests {
     fn connections_stay_small() {
         for (what, bytes, most) in [
             ("TcpConn", size_of::<TcpConn>(), 808),
-            ("Conn", size_of::<Conn>(), 1_024),
-            ("Leg", size_of::<Leg>(), 160),
+            ("Conn", size_of::<Conn>(), 960),
+            ("Leg", size_of::<Leg>(), 96),
             ("Choice", size_of::<Choice>(), 160),
-            ("Tunnel", size_of::<Tunnel>(), 1_424),
+            ("Tunnel", size_of::<Tunnel>(), 320),
         ] {
             eprintln!("{what}: {bytes} bytes");
             assert!(bytes <= most, "{what}: {bytes} bytes");

@@ -56,9 +56,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             if !self.engine.connect(&mut tcp, self.now, local, remote, profile) {
                 return Err(CloseReason::NoRoute);
             }
-            let mut conn = Conn::new(tcp, FlowKey::new(local, remote), p as u8, neighbour, leg);
+            let mut conn = Conn::new(tcp, p as u8, neighbour, leg);
             conn.deadline = Some(self.now + CONNECT_TIMEOUT);
-            let Some(id) = self.insert(conn) else { return Err(CloseReason::Overload) };
+            let key = FlowKey::new(local, remote);
+            let Some(id) = self.insert(key, conn) else { return Err(CloseReason::Overload) };
             self.touch(id);
             return Ok(id);
         }
@@ -73,8 +74,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             .any(|p| p.stack.source_for(remote.ip()).is_some())
     }
 
-    pub(super) fn insert(&mut self, conn: Conn) -> Option<FlowId> {
-        let key = conn.key;
+    /// The connection is opened already, or next: until then it does not know its `key`.
+    pub(super) fn insert(&mut self, key: FlowKey, conn: Conn) -> Option<FlowId> {
         let id = match self.conns.insert(conn) {
             Ok(id) => id,
             Err(conn) => {
@@ -105,10 +106,13 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         }
     }
 
-    /// Marks a connection for output at the end of this step.
+    /// Marks a connection for output, once however often it was touched: at the end of this turn, or where
+    /// [`Self::flush_touched`] is called.
     pub(super) fn touch(&mut self, id: FlowId) {
-        if !self.touched.contains(&id) && self.touched.try_push(id).is_err() {
-            self.wake_id(id);
+        if let Some(conn) = self.conns.get_mut(id)
+            && !std::mem::replace(&mut conn.touched, true)
+        {
+            self.touched.push(id);
         }
     }
 
@@ -116,9 +120,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         // Those that became ready meanwhile have their turn in the next iteration.
         let turns = self.ready.len();
         for _ in 0..turns {
+            self.look_ahead_ready();
             let Some(id) = self.ready.pop_front() else { break };
             self.run(id);
-            self.flush_touched();
         }
         self.flush_touched();
         turns > 0
@@ -151,15 +155,21 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     }
 
     pub(super) fn flush_touched(&mut self) {
-        while let Some(id) = self.touched.pop() {
+        // In the order in which they were touched: a port that is full is so for the last ones.
+        let mut n = 0;
+        while let Some(&id) = self.touched.get(n) {
             self.output(id);
+            n += 1;
         }
+        self.touched.clear();
     }
 
     /// Sends what the connection has to send, sets its timer, and takes it down once it is over.
     pub(super) fn output(&mut self, id: FlowId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let mut sink = self.ports[usize::from(conn.port)].flow_tx(conn.neighbour, conn.key.is_v4());
+        conn.touched = false;
+        let port = &mut self.ports[usize::from(conn.port)];
+        let mut sink = port.flow_tx(conn.neighbour, conn.tcp.key().is_v4());
         if sink.l2.is_none() {
             return self.await_next_hop(id);
         }
@@ -206,7 +216,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return Self::wake(&mut self.ready, id, conn);
         }
         let (stack, mut tx) = self.ports[usize::from(conn.port)].split();
-        let remote = conn.key.remote.into();
+        let remote = conn.tcp.key().remote.into();
         match stack.resolve(now, remote, &mut tx, &mut self.counters) {
             Resolve::Ready(neighbour) => {
                 conn.neighbour = neighbour;
@@ -289,10 +299,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn remove(&mut self, id: FlowId) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         self.spare_choices.extend(conn.client_mut().and_then(|client| client.choice.take()));
-        self.flows.remove(&conn.key);
-        self.uncount(conn.pending, conn.key.remote);
+        let key = *conn.tcp.key();
+        self.flows.remove(&key);
+        self.uncount(conn.pending, key.remote);
         if conn.tcp.state() == TcpState::Finished {
-            self.time_wait.insert(conn.key, conn.fin_seq, self.now);
+            self.time_wait.insert(key, conn.fin_seq, self.now);
         }
         self.engine.release(conn.tcp);
     }

@@ -96,9 +96,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
         match (outcome, &mut leg.phase) {
             (Outcome::Ticket(done), Phase::Up(up)) => {
-                match up.records_mut().return_ticket_job(done) {
+                match up.return_ticket_job(&mut conn.tcp, &mut self.scratch, done) {
                     Ok(()) => Self::wake(&mut self.ready, id, conn),
-                    Err(e) => self.lose_tunnel(id, e.reason(), Some(&e.into())),
+                    Err(e) => self.lose_tunnel(id, e.reason(), Some(&e)),
                 }
             }
             (Outcome::More { handshake, send }, Phase::Handshake { state, in_flight, input }) => {
@@ -134,10 +134,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return self.lose_tunnel(id, CloseReason::TunnelVersion, None);
         }
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let remote = conn.key.remote_addr();
+        let remote = conn.remote();
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
         let name = peer.dns_names.first().map_or("", String::as_str).into();
-        let up = Tunnel::new(leg.role, records, remote, peer.dns_names);
+        let up = Tunnel::new(leg.role, records, peer.dns_names);
         leg.phase = Phase::Up(Box::new(up));
         leg.idle_since = self.now;
         conn.deadline = None;

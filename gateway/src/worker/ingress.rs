@@ -3,32 +3,44 @@
 use arrayvec::ArrayVec;
 
 use super::Worker;
-use super::conn::Pending;
+use super::conn::{Conn, Pending};
 use super::inbox::Message;
 use crate::flow::FlowId;
 use crate::limits::RX_BURST;
 use crate::net::{FlowKey, Ingress, TcpPacket};
 use crate::port::{Frame, FrameIo, RxBurst};
-use crate::tcp::{Profile, TcpEvent, TcpState};
+use crate::relay;
+use crate::tcp::{Memory, Profile, TcpEvent, TcpState};
 use crate::telemetry::DropReason;
 use crate::tls::HandshakeExecutor;
 
 impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     pub(super) fn receive(&mut self) -> bool {
         let mut any = false;
-        for p in 0..self.ports.len() {
-            let mut burst: RxBurst<P::Frame> = ArrayVec::new();
-            if self.ports[p].io.rx_burst(&mut burst) == 0 {
-                continue;
-            }
-            any = true;
-            self.counters.rx_frames += burst.len() as u64;
-            for frame in burst {
-                self.counters.rx_bytes += frame.data().len() as u64;
-                self.frame(p, frame, true);
+        // What peers acknowledge makes room for what services send.
+        for peers in [true, false] {
+            for p in 0..self.ports.len() {
+                if self.ports[p].side.is_peer() == peers {
+                    any |= self.receive_burst(p);
+                }
             }
         }
         any
+    }
+
+    fn receive_burst(&mut self, p: usize) -> bool {
+        let mut burst: RxBurst<P::Frame> = ArrayVec::new();
+        if self.ports[p].io.rx_burst(&mut burst) == 0 {
+            return false;
+        }
+        self.counters.rx_frames += burst.len() as u64;
+        let expected = self.expect(&burst);
+        for (n, frame) in burst.into_iter().enumerate() {
+            self.look_ahead(&expected, n);
+            self.counters.rx_bytes += frame.data().len() as u64;
+            self.frame(p, frame, expected.get(n).copied().flatten(), true);
+        }
+        true
     }
 
     pub(super) fn take_inbox(&mut self) -> bool {
@@ -39,7 +51,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             match self.inboxes.take(self.config.id) {
                 None => break,
                 Some(Message::Frame { port, frame }) => {
-                    self.frame(usize::from(port), frame, false);
+                    self.frame(usize::from(port), frame, None, false);
                 }
                 Some(Message::Neighbour { port, ip, mac }) => {
                     let p = usize::from(port);
@@ -54,8 +66,9 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         any
     }
 
-    /// `may_hand_off` is false for a frame that was handed to this worker: it stays.
-    fn frame(&mut self, p: usize, frame: P::Frame, may_hand_off: bool) {
+    /// `expected`: whose it seems to be. `may_hand_off` is false for a frame that was handed to this worker: it
+    /// stays.
+    fn frame(&mut self, p: usize, frame: P::Frame, expected: Option<FlowId>, may_hand_off: bool) {
         let Some(port) = self.ports.get_mut(p) else { return };
         let ingress = {
             let (stack, mut tx) = port.split();
@@ -73,7 +86,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
                 }
                 None
             }
-            Ingress::Tcp(packet) => self.segment(p, &packet, may_hand_off),
+            Ingress::Tcp(packet) => self.segment(p, &packet, expected, may_hand_off),
             // Devices spread reports by the addresses of who reports.
             Ingress::PathMtu { key, seq, mtu } => {
                 self.path_mtu(&key, seq, mtu);
@@ -98,20 +111,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         &mut self,
         p: usize,
         packet: &TcpPacket<'_>,
+        expected: Option<FlowId>,
         may_hand_off: bool,
     ) -> Option<u16> {
-        if let Some(id) = self.flow_of(p, &packet.key) {
-            let conn = self.conns.get_mut(id)?;
-            let event = self.engine.input(&mut conn.tcp, self.now, packet.tcp, packet.congested);
-            conn.note(event);
-            if packet.flags.fin {
-                conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);
-            }
-            Self::wake(&mut self.ready, id, conn);
-            if conn.tcp.has_unreported_gaps() {
-                // One acknowledgement for a whole burst would name the last three only.
-                self.output(id);
-            }
+        if let Some(id) = self.flow_of(p, &packet.key, expected) {
+            self.input(id, packet);
             return None;
         }
         if let Some(owner) = self.sibling(&packet.key, may_hand_off) {
@@ -126,7 +130,54 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         None
     }
 
-    fn flow_of(&mut self, p: usize, key: &FlowKey) -> Option<FlowId> {
+    /// Feeds a segment to its connection. What it carries of a stream goes right into the tunnel, if
+    /// nothing waits in front of it: copied once from frame to record.
+    fn input(&mut self, id: FlowId, packet: &TcpPacket<'_>) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let tunnel = match conn.leg.permit() {
+            Some((_, tunnel)) if packet.payload_len > 0 => tunnel,
+            _ => None,
+        };
+        let both = tunnel.and_then(|tunnel| self.conns.get2_mut(id, tunnel));
+        let (conn, into) = match both {
+            Some((conn, tunnel)) => (conn, tunnel.up_for(id)),
+            None => match self.conns.get_mut(id) {
+                Some(conn) => (conn, None),
+                None => return,
+            },
+        };
+        let Conn { tcp, leg, .. } = &mut *conn;
+        let into = leg.permit().zip(into);
+        let mut failed = None;
+        let read = |payload: &[u8], memory: &mut Memory| {
+            let Some(((permit, _), (tunnel_tcp, up))) = into else { return 0 };
+            up.resume(self.now);
+            let (scratch, counters) = (&mut self.scratch, &mut self.counters);
+            relay::arrived_to_tunnel(permit, payload, up, tunnel_tcp, memory, scratch, counters)
+                .unwrap_or_else(|e| {
+                    failed = Some(e);
+                    0
+                })
+        };
+        let event = self.engine.input(tcp, self.now, packet.tcp, packet.congested, read);
+        conn.note(event);
+        if packet.flags.fin {
+            conn.fin_seq = packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(1);
+        }
+        Self::wake(&mut self.ready, id, conn);
+        if conn.tcp.has_unreported_gaps() {
+            // One acknowledgement for a whole burst would name the last three only.
+            self.output(id);
+        }
+        if let (Some(e), Some(tunnel)) = (failed, tunnel) {
+            self.lose_tunnel(tunnel, e.reason(), Some(&e));
+        }
+    }
+
+    fn flow_of(&mut self, p: usize, key: &FlowKey, expected: Option<FlowId>) -> Option<FlowId> {
+        if expected.and_then(|id| self.conns.get(id)).is_some_and(|conn| conn.tcp.key() == key) {
+            return expected;
+        }
         if let Some((last, id)) = &self.ports[p].last_flow
             && last == key
             && self.conns.get(*id).is_some()

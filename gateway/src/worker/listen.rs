@@ -83,14 +83,14 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             }
         };
         let leg = match listener {
-            Listener::Import(import) => Leg::Client(self.new_client(import, remote)),
+            Listener::Import(import) => Leg::Client(self.new_client(import, remote.ip())),
             Listener::Tunnel => Leg::Tunnel(TunnelLeg::new(Role::Exporter, None, self.now)),
         };
         let tcp = TcpConn::new(self.config.tcp(leg.side()));
-        let mut conn = Conn::new(tcp, packet.key, p as u8, neighbour, leg);
+        let mut conn = Conn::new(tcp, p as u8, neighbour, leg);
         conn.deadline = Some(self.now + TCP_HANDSHAKE_TIMEOUT);
         conn.pending = pending;
-        let id = self.insert(conn);
+        let id = self.insert(packet.key, conn);
         if id.is_none() {
             self.uncount(pending, packet.key.remote);
             self.counters.drop_frame(DropReason::FlowLimit);
@@ -168,7 +168,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         self.engine.accept_cookie(&mut conn.tcp, self.now, ends, profile, &cookie);
         conn.note(TcpEvent::Established);
         self.counters.syn_cookies_accepted += 1;
-        self.segment(p, packet, false);
+        self.segment(p, packet, None, false);
         true
     }
 
@@ -184,7 +184,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if !done && !conn.over {
             return;
         }
-        let source = conn.key.remote;
+        let source = conn.tcp.key().remote;
         let was = std::mem::replace(&mut conn.pending, Pending::No);
         if was == Pending::Tcp && tunnel && event == TcpEvent::Established && !conn.over {
             match self.tls_pending.open(source) {

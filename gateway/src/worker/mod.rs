@@ -12,6 +12,7 @@ mod inbox;
 mod ingress;
 mod listen;
 mod loads;
+mod look_ahead;
 mod pool;
 mod pools;
 mod ports;
@@ -23,7 +24,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use arrayvec::ArrayVec;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -40,7 +40,7 @@ use crate::flow::{
 };
 use crate::limits::{
     COUNTER_PUBLISH, MAX_FLOWS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_SOURCE, MAX_TLS_PENDING,
-    MAX_TLS_PENDING_PER_SOURCE, POOL_TICK, TIMERS_AT_ONCE,
+    MAX_TLS_PENDING_PER_SOURCE, POOL_TICK, RX_BURST, TIMERS_AT_ONCE,
 };
 use crate::net::{NeighbourEvent, NeighbourId, PortStack, Steering};
 use crate::port::{FrameIo, Side};
@@ -131,8 +131,8 @@ pub struct Worker<P: FrameIo, H> {
 
     /// Connections with something to do, each at most once.
     ready: VecDeque<FlowId>,
-    /// Connections to be given to the engine for output at the end of this step.
-    touched: ArrayVec<FlowId, 8>,
+    /// Connections to be given to the engine for output at the end of the turn, each at most once.
+    touched: Vec<FlowId>,
     /// Connections that had more to send than their port took.
     blocked: Vec<FlowId>,
     /// Connections that wait for the address of their next hop.
@@ -216,7 +216,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             engine,
             rng,
             ready: VecDeque::new(),
-            touched: ArrayVec::new(),
+            touched: Vec::with_capacity(2 * RX_BURST),
             blocked: Vec::new(),
             unresolved: Vec::new(),
             neighbour_events: Vec::new(),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::flow::FlowId;
-use crate::limits::{ETHERNET_HEADER, TX_QUEUE_FRAMES, TX_STASH_FRAMES};
+use crate::limits::{ETHERNET_HEADER, TSO_PACKET, TX_QUEUE_FRAMES, TX_STASH_FRAMES};
 use crate::net::{FlowKey, NeighbourId, PortStack, TxSink, request_checksum};
 use crate::port::{Frame, FrameIo, Side, TxMeta};
 use crate::tcp::{ProfileId, SegmentSink};
@@ -61,7 +61,8 @@ impl<P: FrameIo> Port<P> {
     /// Where a connection with this next hop may send.
     pub fn flow_tx(&mut self, neighbour: NeighbourId, v4: bool) -> FlowTx<'_, P> {
         let l2 = self.stack.l2_header(neighbour, !v4);
-        FlowTx { tx: self.split().1, l2 }
+        let cuts = self.io.caps().tso;
+        FlowTx { tx: self.split().1, l2, cuts, large: None }
     }
 
     /// Gives queued frames to the device; returns how many it took.
@@ -123,6 +124,34 @@ pub(super) struct FlowTx<'a, P: FrameIo> {
     pub tx: Tx<'a, P>,
     /// `None` while the next hop is unknown.
     pub l2: Option<[u8; ETHERNET_HEADER]>,
+    /// The device cuts packets of this connection.
+    cuts: bool,
+    /// For the next of them.
+    large: Option<P::Frame>,
+}
+
+impl<P: FrameIo> FlowTx<'_, P> {
+    /// Fills and queues a frame that holds `len` bytes behind its link header.
+    fn queue<R>(
+        &mut self,
+        mut frame: P::Frame,
+        l2: [u8; ETHERNET_HEADER],
+        (len, cut): (usize, u16),
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let whole = ETHERNET_HEADER + len;
+        frame.set_len(whole);
+        let bytes = frame.data_mut();
+        bytes[..ETHERNET_HEADER].copy_from_slice(&l2);
+        let result = fill(&mut bytes[ETHERNET_HEADER..]);
+        if self.tx.tx_checksum {
+            let meta = request_checksum(&mut bytes[ETHERNET_HEADER..], cut);
+            frame.set_tx_meta(meta);
+        }
+        self.tx.tally.bytes += whole as u64;
+        self.tx.queue.push_back(frame);
+        result
+    }
 }
 
 impl<P: FrameIo> SegmentSink for FlowTx<'_, P> {
@@ -141,23 +170,27 @@ impl<P: FrameIo> SegmentSink for FlowTx<'_, P> {
             }
             _ => None,
         };
-        let Some((mut frame, l2)) = frame else {
+        let Some((frame, l2)) = frame else {
             match self.l2 {
                 None => self.tx.tally.unresolved += 1,
                 Some(_) => self.tx.tally.no_frame += 1,
             }
             return fill(&mut self.tx.spare[..len]);
         };
-        frame.set_len(whole);
-        let bytes = frame.data_mut();
-        bytes[..ETHERNET_HEADER].copy_from_slice(&l2);
-        let result = fill(&mut bytes[ETHERNET_HEADER..]);
-        if self.tx.tx_checksum {
-            let meta = request_checksum(&mut bytes[ETHERNET_HEADER..]);
-            frame.set_tx_meta(meta);
+        self.queue(frame, l2, (len, 0), fill)
+    }
+
+    fn cuts(&mut self) -> usize {
+        if self.cuts && self.large.is_none() && self.room() > 0 {
+            self.large = self.tx.io.alloc_large();
         }
-        self.tx.tally.bytes += whole as u64;
-        self.tx.queue.push_back(frame);
-        result
+        if self.large.is_some() { TSO_PACKET } else { 0 }
+    }
+
+    fn cut(&mut self, len: usize, segment: u16, fill: impl FnOnce(&mut [u8])) {
+        match (self.large.take(), self.l2) {
+            (Some(frame), Some(l2)) => self.queue(frame, l2, (len, segment), fill),
+            _ => self.tx.tally.no_frame += 1,
+        }
     }
 }

@@ -112,7 +112,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             policy,
             allowed,
             service: Judged::Export(export),
-            address: self.conns.get(tunnel)?.key.remote_addr(),
+            address: self.conns.get(tunnel)?.remote(),
         })
     }
 
@@ -128,11 +128,12 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             .unwrap_or_default();
         let generation = self.snapshot.generation();
         let Some(conn) = self.conns.get_mut(tunnel) else { return };
+        let peer = conn.remote();
         let Some((_, up)) = conn.up() else { return };
         up.refuse(reason, name);
         let event = Event::OpenRefused {
             generation,
-            peer: up.remote,
+            peer,
             export,
             reason: match reason {
                 RefuseReason::Policy => CloseReason::PolicyDenied,

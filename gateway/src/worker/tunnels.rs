@@ -157,11 +157,10 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     /// they wait; the tunnel needs none of them.
     fn store_tickets(&mut self, id: FlowId) {
         let Some((_, up)) = self.conns.get_mut(id).and_then(Conn::up) else { return };
-        let records = up.records_mut();
-        if !records.ticket_job_ready() || self.handshakes.in_flight() >= HANDSHAKE_QUEUE / 2 {
+        if !up.ticket_job_ready() || self.handshakes.in_flight() >= HANDSHAKE_QUEUE / 2 {
             return;
         }
-        let Some(job) = records.take_ticket_job() else { return };
+        let Some(job) = up.take_ticket_job() else { return };
         if self.handshakes.submit(Job { token: id.to_bits(), work: Work::Ticket(job) }).is_err() {
             // Without what the job took along, the tunnel could not follow a key update.
             self.lose_tunnel(id, CloseReason::Overload, None);
@@ -190,17 +189,8 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         let mut service = None;
         if let Some(conn) = &mut service_conn {
             let Conn { tcp: service_tcp, leg, .. } = &mut **conn;
-            let permit = match &*leg {
-                // Before OPENED a client's bytes go out as early data only.
-                Leg::Client(c) if c.state == ClientState::Open => {
-                    c.permit.as_ref().map(|p| (p, true))
-                }
-                Leg::Client(c) => c.permit.as_ref().map(|p| (p, false)),
-                Leg::Service(s) => Some((&s.permit, s.connected)),
-                Leg::Tunnel(_) => None,
-            };
-            if let Some((permit, forward)) = permit {
-                if forward {
+            if let Some((permit, into)) = leg.permit() {
+                if into == Some(id) {
                     if service_tcp.recv_len() > 0 {
                         up.resume(self.now);
                     }
@@ -290,9 +280,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
 
     /// The other side broke the stream off.
     fn partner_reset(&mut self, id: FlowId) {
-        if let Some(client) = self.conns.get_mut(id).and_then(|c| c.client_mut()) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && let Some(client) = conn.client_mut()
+        {
             client.tunnel = None;
-            let address = client.address;
+            let address = conn.remote();
             self.report(Event::ClientClosed { address, reason: CloseReason::PeerReset });
         }
         self.abort(id, CloseReason::PeerReset);
@@ -315,9 +307,11 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
             return;
         };
         leg.idle_since = self.now;
-        if let Some(client) = self.conns.get_mut(partner).and_then(|c| c.client_mut()) {
+        if let Some(conn) = self.conns.get_mut(partner)
+            && let Some(client) = conn.client_mut()
+        {
             client.tunnel = None;
-            let address = client.address;
+            let address = conn.remote();
             self.report(Event::ClientClosed { address, reason: CloseReason::Finished });
         }
         self.finish(partner, CloseReason::Finished, false);
@@ -422,7 +416,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
     fn close_tunnel(&mut self, id: FlowId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.tcp.close();
-        let remote = conn.key.remote_addr();
+        let remote = conn.remote();
         if let Leg::Tunnel(leg) = &mut conn.leg {
             leg.phase = Phase::Closing;
         }
@@ -456,7 +450,7 @@ impl<P: FrameIo, H: HandshakeExecutor> Worker<P, H> {
         if conn.over {
             return;
         }
-        let remote = conn.key.remote_addr();
+        let remote = conn.remote();
         let Leg::Tunnel(leg) = &mut conn.leg else { return };
         let partner = leg.partner.take();
         let was_up = matches!(leg.phase, Phase::Up(_));

@@ -422,7 +422,7 @@ impl Connection {
                 assert!(engine.accept(&mut self.conn, now, ends, id, tcp));
                 TcpEvent::None
             } else {
-                engine.input(&mut self.conn, now, tcp, false)
+                engine.input(&mut self.conn, now, tcp, false, |_, _| 0)
             };
             self.happened(event);
         }
@@ -440,7 +440,7 @@ impl Connection {
         let id = engine.profile(Profile { mtu: 1_500, checksum_offload: false });
         let (mut conn, mut sink) = (self.plan.conn(), Sink::default());
         assert!(engine.connect(&mut conn, now, self.plan.engine, remote, id));
-        engine.input(&mut conn, now, tcp, false);
+        engine.input(&mut conn, now, tcp, false, |_, _| 0);
         engine.output(&mut conn, now, 1, &mut sink);
         engine.release(conn);
         for packet in sink.0 {

@@ -22,6 +22,7 @@ mod linux;
 mod load_balancing;
 mod peers;
 mod policies;
+mod tap;
 mod transfers;
 mod wire;
 mod workers;

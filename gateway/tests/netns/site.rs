@@ -21,6 +21,8 @@ pub struct SiteOptions {
     pub file_prefix: String,
     pub drain: String,
     pub hugepages: &'static str,
+    /// The device of the service side, if it is not the namespace's `svc0`.
+    pub service: Option<String>,
     /// The device of the peer side, if it is not the namespace's `wan0`.
     pub wan: Option<String>,
 }
@@ -36,6 +38,7 @@ impl SiteOptions {
             file_prefix: format!("clgw-{peer}"),
             drain: "20s".into(),
             hugepages: "auto",
+            service: None,
             wan: None,
         }
     }
@@ -141,6 +144,8 @@ impl Site {
         let queues = options.cpus.len().max(1);
         let ring = format!("qpairs={queues},blocksz=131072,framesz=2048,framecnt=4096");
         let wan0 = format!("net_af_packet1,iface=wan0,{ring}");
+        let svc0 = format!("net_af_packet0,iface=svc0,{ring}");
+        let service_device = options.service.as_ref().unwrap_or(&svc0);
         let wan_device = options.wan.as_ref().unwrap_or(&wan0);
         let cpus = match options.cpus.as_slice() {
             [] => String::new(),
@@ -155,7 +160,7 @@ impl Site {
                  workers:\n  idle: sleep\n{cpus}\
                  eal: {{ file_prefix: {prefix}, hugepages: {hugepages} }}\n\
                  ports:\n  \
-                 - name: service0\n    device: \"net_af_packet0,iface=svc0,{ring}\"\n    \
+                 - name: service0\n    device: \"{service_device}\"\n    \
                  side: service\n    addresses: {service:?}\n  \
                  - name: wan0\n    device: \"{wan_device}\"\n    \
                  side: peer\n    addresses: {wan:?}\n\

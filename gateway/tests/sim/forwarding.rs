@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
+use clgw::sim::{LinkConfig, Offload};
+use clgw::telemetry::Counters;
+
 use crate::sites::*;
 
 /// One connection that must carry `script` and its mirror image, and leave nothing behind.
-fn exchange(mut world: clgw::sim::World, to: &str, client: Script, server: Script, seconds: u64) {
+fn exchange(
+    mut world: clgw::sim::World,
+    to: &str,
+    client: Script,
+    server: Script,
+    seconds: u64,
+) -> clgw::sim::World {
     let served = serve(&mut world, server.clone());
     let watch = connect(&mut world, to, client.clone());
     run(&mut world, seconds, |_| {
@@ -17,6 +26,7 @@ fn exchange(mut world: clgw::sim::World, to: &str, client: Script, server: Scrip
         w.hosts[CLIENT].connections() == 0 && w.hosts[SERVER].connections() == 0
     });
     assert_at_rest(&mut world);
+    world
 }
 
 #[test]
@@ -41,6 +51,43 @@ fn jumbo_frames() {
     let sites = Sites { mtu: 9_000, ..Sites::default() };
     let n = 20 << 20;
     exchange(sites.build(), WEB, Script::new(n, n), Script::new(n, n), 60);
+}
+
+/// Devices send many segments for a packet of ours, and some of those get lost.
+#[test]
+fn ports_that_cut_segments() {
+    let n = 10 << 20;
+    let lossy = LinkConfig { loss: 0.01, ..LinkConfig::CLEAN };
+    for (v6, wan) in [(false, LinkConfig::CLEAN), (true, LinkConfig::CLEAN), (false, lossy)] {
+        let sites = Sites { v6, wan, offload: Offload::Segments, ..Sites::default() };
+        let to = if v6 { WEB6 } else { WEB };
+        let world = exchange(sites.build(), to, Script::new(n, n), Script::new(n, n), 120);
+        for gateway in &world.gateways {
+            let Counters { tx_frames, tx_bytes, .. } = gateway.counters();
+            // Acknowledgements are among them.
+            assert!(tx_bytes > 2 * n && tx_bytes / tx_frames > 2_000, "{tx_bytes} {tx_frames}");
+        }
+    }
+}
+
+/// So many that the worker looks ahead for what belongs to the frames of a burst.
+#[test]
+fn hundreds_of_connections_at_once() {
+    let mut world = Sites::default().build();
+    let script = Script::new(20_000, 20_000);
+    let served = serve(&mut world, script.clone());
+    let all: Vec<_> = (0..500).map(|_| connect(&mut world, WEB, script.clone())).collect();
+    // Two at each gateway, its tunnel's and the client's or the service's.
+    let mut most = 0;
+    run(&mut world, 60, |w| {
+        most = most.max(w.gateways[A].workers[0].connections());
+        all.iter().all(|watch| watch.borrow().complete(&script))
+    });
+    assert!(most > 600, "{most} connections at once");
+    assert!(served.borrow().iter().all(|watch| watch.borrow().complete(&script)));
+    assert_eq!(served.borrow().len(), 500);
+    run(&mut world, 20, |w| w.hosts[CLIENT].connections() == 0);
+    assert_at_rest(&mut world);
 }
 
 #[test]

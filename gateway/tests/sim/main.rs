@@ -2,6 +2,7 @@
 //! hosts with a TCP of their own; wires that lose, reorder, duplicate and damage.
 
 mod crypto;
+mod direct;
 mod dry_run;
 mod faults;
 mod flood;

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use clgw::config::Crypto;
 use clgw::net::MacAddr;
-use clgw::sim::{App, End, GatewaySetup, HostSetup, LinkConfig, Pki, SocketIo, Spread, World};
+use clgw::sim::{
+    App, End, GatewaySetup, HostSetup, LinkConfig, Offload, Pki, SimGateway, SocketIo, Spread,
+    World,
+};
 use clgw::telemetry::{CloseReason, Event};
 use clgw::tls::{Identity, Suite};
 use clgw_policy::PolicyId;
@@ -96,6 +99,7 @@ pub struct Sites {
     pub mtu: usize,
     pub workers: usize,
     pub spread: Spread,
+    pub offload: Offload,
     pub wan: LinkConfig,
     pub lan: LinkConfig,
     pub objects_a: String,
@@ -113,6 +117,7 @@ impl Default for Sites {
             mtu: 1500,
             workers: 1,
             spread: Spread::Rss,
+            offload: Offload::Nothing,
             wan: LinkConfig::CLEAN,
             lan: LinkConfig::CLEAN,
             objects_a: OBJECTS_A.to_owned(),
@@ -166,7 +171,7 @@ impl Sites {
                 .collect(),
             buffer: 65_536,
             frames: 16_384,
-            checksum_offload: false,
+            checksum_offload: self.offload.checksums(),
         };
         world.add_host(host(
             1,
@@ -193,7 +198,7 @@ impl Sites {
                 objects: &fill(objects),
                 identity: Arc::clone(identity),
                 mtu: None,
-                checksum_offload: false,
+                offload: self.offload,
                 frames: 16_384,
                 spread: self.spread,
             });
@@ -458,6 +463,7 @@ pub fn assert_at_rest(world: &mut World) {
     let quiet = world.run_until(Duration::from_secs(30), |w| {
         w.in_flight() == 0
             && w.gateways.iter().all(|g| g.pool().available() == 16_384)
+            && w.gateways.iter_mut().all(SimGateway::large_frames_are_back)
             && w.gateways.iter().all(|g| g.counters().buffer_bytes == 0)
             && w.hosts.iter().all(|h| h.pool().available() == 16_384)
     });

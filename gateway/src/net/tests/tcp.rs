@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::ERRORS_PER_SECOND;
-use crate::net::{FlowKey, TcpFlags};
+use crate::net::{FlowKey, TcpFlags, likely_key};
 use crate::port::RxChecksum;
 
 #[test]
@@ -17,6 +17,7 @@ fn a_segment_is_handed_on_without_its_padding() {
         let Ingress::Tcp(packet) = host.receive(&frame) else { panic!("{src}") };
         let sockets = (std::net::SocketAddr::new(ip(dst), 443), (ip(src), 40_000).into());
         assert_eq!(packet.key, FlowKey::new(sockets.0, sockets.1));
+        assert_eq!(likely_key(&frame), Some(packet.key));
         assert_eq!(packet.ip, seg.packet());
         assert_eq!((packet.seq, packet.ack, packet.payload_len), (0x0102_0304, 77, 4));
         assert_eq!(packet.src_mac, THEIRS);
@@ -24,6 +25,26 @@ fn a_segment_is_handed_on_without_its_padding() {
         assert_eq!((packet.flags, packet.is_syn()), (flags, false));
     }
     assert_eq!(host.counters.all_drops().count(), 0);
+}
+
+#[test]
+fn nothing_is_likely_of_what_is_no_usual_segment() {
+    for src in ["10.0.0.5", "fd00::5"] {
+        let dst = if src.starts_with('f') { "fd00::1" } else { "10.0.0.1" };
+        let frame = Seg { src, dst, ..Seg::default() }.frame();
+        let headers = frame.len() - Seg { src, dst, ..Seg::default() }.tcp().len();
+        for len in 0..headers + 4 {
+            assert_eq!(likely_key(&frame[..len]), None, "{len} bytes");
+        }
+        let mut options = frame.clone();
+        options[14] += 1;
+        let mut udp = frame.clone();
+        udp[if src.starts_with('f') { 14 + 6 } else { 14 + 9 }] = 17;
+        let mut arp = frame;
+        arp[13] = 0x06;
+        assert_eq!((likely_key(&udp), likely_key(&arp)), (None, None));
+        assert_eq!(likely_key(&options).is_none(), src.starts_with('1'));
+    }
 }
 
 #[test]

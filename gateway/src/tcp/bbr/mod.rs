@@ -1,6 +1,6 @@
 //! BBR (draft-ietf-ccwg-bbr, version 3): a model of the path, from the rate at which segments
 //! arrive and the shortest round trip, says how much may be on its way and how fast it leaves.
-//! Losses bound the model only where there are more of them than a lossy line has.
+//! Losses bound the model only where a queue stands, or there are more of them than a lossy line has.
 
 mod model;
 mod probes;
@@ -99,6 +99,8 @@ pub(super) struct Bbr {
     lost_in_round: u32,
     marked_in_round: bool,
     gaps_in_round: u32,
+    /// The shortest of this round.
+    rtt_in_round: Option<Duration>,
     // --- startup
     full_bandwidth: f64,
     full_rounds: u32,
@@ -163,6 +165,7 @@ impl Bbr {
             lost_in_round: 0,
             marked_in_round: false,
             gaps_in_round: 0,
+            rtt_in_round: None,
             full_bandwidth: 0.0,
             full_rounds: 0,
             full_now: false,
@@ -261,6 +264,7 @@ impl Controller for Bbr {
         if let Some(sample) = acked.sample {
             self.update_rounds(acked, &sample);
             self.update_bandwidth(&sample);
+            self.rtt_in_round = [self.rtt_in_round, acked.rtt].into_iter().flatten().min();
             if self.loss_round {
                 self.adapt_lower_bounds(acked);
             }
@@ -279,6 +283,7 @@ impl Controller for Bbr {
             self.update_min_rtt(acked);
             if self.loss_round {
                 (self.lost_in_round, self.marked_in_round, self.gaps_in_round) = (0, false, 0);
+                self.rtt_in_round = None;
                 self.loss_round_begin = acked.delivered;
                 (self.latest_bandwidth, self.latest_flight) = (sample.rate, sample.bytes);
             }

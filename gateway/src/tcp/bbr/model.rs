@@ -1,10 +1,15 @@
 //! What BBR knows of the path, and how an acknowledgement changes it.
 
+use std::time::Duration;
+
 use super::{BETA, Bbr, LOSS_THRESHOLD, State};
 use crate::tcp::congestion::{Acked, Sample, initial_window};
 
 /// So many segments lost say nothing of the share of them: one of 30 would be 3 %.
 const LOSS_SEGMENTS: u32 = 3;
+/// A round trip that is so much longer than the shortest one waits in a queue; less says nothing.
+const QUEUE_GAIN: f64 = 1.25;
+const QUEUE_LEAST: Duration = Duration::from_millis(2);
 /// Left free for others while cruising.
 const HEADROOM: f64 = 0.15;
 /// Segments that keep acknowledgements coming.
@@ -92,17 +97,25 @@ impl Bbr {
         }
     }
 
-    /// Many losses outside of a probe: others want a share.
+    /// Losses outside of a probe, many or from a queue that stands: others want a share.
     pub(super) fn adapt_lower_bounds(&mut self, acked: &Acked) {
         let arrived = acked.delivered.saturating_sub(self.loss_round_begin);
         let passed = u32::try_from(arrived).unwrap_or(u32::MAX).saturating_add(self.lost_in_round);
         let many = self.marked_in_round || self.too_many(self.lost_in_round, passed);
-        if !self.state.presses() && many {
+        let overflowed = self.lost_in_round > 0 && self.queue_stands();
+        if !self.state.presses() && (many || overflowed) {
             let low = self.low_bandwidth.unwrap_or_else(|| self.most_bandwidth());
             self.low_bandwidth = Some((low * BETA).max(self.latest_bandwidth));
             let low = f64::from(self.low_flight.unwrap_or(self.window));
             self.low_flight = Some(((low * BETA) as u32).max(self.latest_flight));
         }
+    }
+
+    /// Not even the quickest segment of the round met an empty queue: what is lost now was lost there, and
+    /// not on a lossy line.
+    fn queue_stands(&self) -> bool {
+        let (Some(recent), Some(min)) = (self.rtt_in_round, self.min_rtt) else { return false };
+        recent > min.mul_f64(QUEUE_GAIN).max(min + QUEUE_LEAST)
     }
 
     /// Acknowledgements that come faster than the path carries have waited for each other.

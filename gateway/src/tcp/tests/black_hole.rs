@@ -68,7 +68,7 @@ impl World {
             while self.flights.front().is_some_and(|(at, ..)| *at <= self.now) {
                 let Some((_, to, segment)) = self.flights.pop_front() else { break };
                 let Side { engine, conn, events, .. } = &mut self.sides[to];
-                let event = engine.input(conn, self.now, tcp(&segment), false);
+                let event = engine.input(conn, self.now, tcp(&segment), false, unread);
                 if event != TcpEvent::None {
                     events.push(event);
                 }

@@ -91,13 +91,90 @@ fn a_segment_that_finds_no_memory_is_dropped_and_comes_again() {
 }
 
 #[test]
+fn what_is_left_of_a_segment_and_finds_no_memory_comes_again() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = with_little_memory(now);
+    let lent = exhaust(&mut s, Use::ServiceReceive);
+    c.send_slice(b"hello");
+    c.output(now);
+    s.input_to(now, &c.line.segments.pop_front().unwrap(), |_, _| 2);
+    assert_eq!((s.conn.recv_len(), s.engine.memory().take_segments_dropped()), (0, 1));
+    give_back(&mut s, lent);
+    now += Duration::from_secs(2);
+    exchange(&mut c, &mut s, now);
+    let mut rest = [0; 5];
+    assert_eq!((s.conn.peek(&mut rest), &rest[..3]), (3, &b"llo"[..]));
+}
+
+/// Queues a draft whose first byte is written last.
+fn finish(conn: &mut TcpConn, draft: &[u8]) {
+    let whole: Result<(), ()> = conn.send_draft(draft.len(), &mut [0; 32], |there| {
+        there[0] = draft[0];
+        assert_eq!(there, draft);
+        Ok(())
+    });
+    whole.unwrap();
+}
+
+#[test]
+fn a_draft_is_not_sent_and_stays_when_all_before_it_is_gone() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.send_slice(&[7; 3_000]);
+    assert!(c.conn.reserve(c.engine.memory(), 7));
+    assert_eq!(c.conn.draft(1, b"raf"), 3);
+    assert_eq!((c.conn.send_queue(), c.conn.unsent()), (3_000, 3_000));
+    at_rest(&mut c, &mut s, &mut now);
+    assert_eq!((c.conn.send_queue(), s.conn.recv_len()), (0, 3_000));
+    s.conn.skip(3_000);
+    // The ring takes it along when it grows.
+    assert!(c.conn.reserve(c.engine.memory(), 60_000));
+    assert_eq!(c.conn.draft(4, b"ted"), 3);
+    finish(&mut c.conn, b"drafted");
+    at_rest(&mut c, &mut s, &mut now);
+    let mut seen = [0; 8];
+    assert_eq!((s.conn.peek(&mut seen), &seen[..7]), (7, &b"drafted"[..]));
+    assert_eq!(c.engine.memory().in_use(), 0);
+}
+
+#[test]
+fn a_draft_keeps_its_room_when_there_is_less() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    c.send_slice(&[7; 40_000]);
+    assert!(c.conn.reserve(c.engine.memory(), 5));
+    c.conn.draft(1, b"raft");
+    c.conn.squeezed = true;
+    assert_eq!(c.conn.send_room(), 0);
+    finish(&mut c.conn, b"draft");
+    at_rest(&mut c, &mut s, &mut now);
+    assert_eq!(s.conn.recv_len(), 40_005);
+}
+
+#[test]
+fn a_draft_is_nothing_if_it_fails_or_the_direction_ends() {
+    let mut now = Instant::from_millis(1);
+    let (mut c, mut s) = established(now);
+    assert!(c.conn.reserve(c.engine.memory(), 5));
+    c.conn.draft(1, b"raft");
+    assert_eq!(c.conn.send_draft(5, &mut [0; 5], |_| Err("no")), Err("no"));
+    assert_eq!(c.conn.send_queue(), 0);
+    c.conn.close();
+    assert_eq!(c.conn.draft(1, b"raft"), 0);
+    let ended: Result<(), ()> = c.conn.send_draft(5, &mut [0; 5], |_| panic!("it has ended"));
+    assert_eq!(ended, Ok(()));
+    at_rest(&mut c, &mut s, &mut now);
+    assert!(s.conn.recv_finished());
+}
+
+#[test]
 fn who_finds_no_memory_to_send_is_told_and_may_try_again() {
     let now = Instant::from_millis(1);
     let (_, mut s) = with_little_memory(now);
     let taken = exhaust(&mut s, Use::ServiceSend);
     assert!(s.conn.send_room() > 0);
     assert!(!s.conn.reserve(s.engine.memory(), 1));
-    assert_eq!((s.send_slice(b"x"), s.conn.send(|free| (0, free.len()))), (0, 0));
+    assert_eq!((s.send_slice(b"x"), s.conn.send_run()), (0, 0));
     assert!(s.conn.take_starved() && !s.conn.take_starved());
     give_back(&mut s, taken);
     assert_eq!((s.send_slice(b"x"), s.conn.take_starved()), (1, false));

@@ -11,14 +11,15 @@ mod buffers;
 mod cookie;
 mod line;
 mod packet;
+mod read;
 mod robustness;
 mod script;
 use crate::time::{Duration, Instant};
 
 /// Segments that one side has sent.
 #[derive(Default)]
-struct Line {
-    segments: VecDeque<Vec<u8>>,
+pub(crate) struct Line {
+    pub segments: VecDeque<Vec<u8>>,
     full: bool,
 }
 
@@ -37,28 +38,33 @@ impl SegmentSink for Line {
     }
 }
 
-struct Side {
-    engine: TcpEngine,
-    conn: TcpConn,
-    line: Line,
+pub(crate) struct Side {
+    pub engine: TcpEngine,
+    pub conn: TcpConn,
+    pub line: Line,
     events: Vec<TcpEvent>,
 }
 
-const SETTINGS: TcpSettings = TcpSettings {
+/// Takes no payload before it is in the receive ring.
+fn unread(_: &[u8], _: &mut Memory) -> usize {
+    0
+}
+
+pub(crate) const SETTINGS: TcpSettings = TcpSettings {
     receive: 65_536,
     send: 65_536,
     side: BufferSide::Service,
     congestion: Congestion::Cubic,
 };
 /// Bytes that an engine may hold where that is not what a test is about.
-const PLENTY: usize = 1 << 30;
+pub(crate) const PLENTY: usize = 1 << 30;
 
 impl Side {
     fn new(secret: u8) -> Self {
         Self::with(secret, SETTINGS, PLENTY)
     }
 
-    fn with(secret: u8, settings: TcpSettings, memory: usize) -> Self {
+    pub fn with(secret: u8, settings: TcpSettings, memory: usize) -> Self {
         Self {
             engine: TcpEngine::new(IsnSecret::new([secret; 16]), memory),
             conn: TcpConn::new(settings),
@@ -67,13 +73,17 @@ impl Side {
         }
     }
 
-    /// Lends as much as there is room and memory for.
-    fn send<R: Default>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+    /// Lends as much as there is room and memory for; `f` returns how many bytes it has written.
+    fn send<R>(&mut self, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         let mut room = self.conn.send_room();
         while !self.conn.reserve(self.engine.memory(), room) {
             room /= 2;
         }
-        self.conn.send(f)
+        let run = self.conn.tx.free_run();
+        let most = run.len().min(room);
+        let (written, result) = f(&mut run[..most]);
+        self.conn.tx.extend(written.min(most));
+        result
     }
 
     fn send_slice(&mut self, data: &[u8]) -> usize {
@@ -82,15 +92,25 @@ impl Side {
         self.conn.send_slice(data)
     }
 
-    fn output(&mut self, now: Instant) {
+    pub fn output(&mut self, now: Instant) {
         let (event, _) = self.engine.output(&mut self.conn, now, usize::MAX, &mut self.line);
         if event != TcpEvent::None {
             self.events.push(event);
         }
     }
 
-    fn input(&mut self, now: Instant, segment: &[u8]) {
-        let event = self.engine.input(&mut self.conn, now, &segment[20..], segment[1] & 3 == 3);
+    pub fn input(&mut self, now: Instant, segment: &[u8]) {
+        self.input_to(now, segment, unread);
+    }
+
+    fn input_to(
+        &mut self,
+        now: Instant,
+        segment: &[u8],
+        read: impl FnOnce(&[u8], &mut Memory) -> usize,
+    ) {
+        let (marked, tcp) = (segment[1] & 3 == 3, &segment[20..]);
+        let event = self.engine.input(&mut self.conn, now, tcp, marked, read);
         if event != TcpEvent::None {
             self.events.push(event);
         }
@@ -108,7 +128,7 @@ fn seq_of(ip: &[u8]) -> u32 {
 }
 
 /// The client has called and the server has heard it; the SYN.
-fn call(c: &mut Side, s: &mut Side, now: Instant) -> Vec<u8> {
+pub(crate) fn call(c: &mut Side, s: &mut Side, now: Instant) -> Vec<u8> {
     call_through(c, s, now, |_| ())
 }
 
@@ -140,7 +160,7 @@ fn established(now: Instant) -> (Side, Side) {
     (c, s)
 }
 
-fn exchange(c: &mut Side, s: &mut Side, now: Instant) {
+pub(crate) fn exchange(c: &mut Side, s: &mut Side, now: Instant) {
     for _ in 0..100 {
         c.output(now);
         s.output(now);

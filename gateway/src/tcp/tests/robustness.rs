@@ -73,7 +73,8 @@ fn called(now: Instant) -> (Side, u32) {
 fn arrive(side: &mut Side, now: Instant, ours: u32, segment: &Segment) {
     let zero = Zero { seq: THEIRS, ack: ours, value: THEIR_CLOCK, echo: 0 };
     let marked = segment.ecn == 3;
-    let event = side.engine.input(&mut side.conn, now, &segment.bytes((80, 4_000), zero), marked);
+    let bytes = segment.bytes((80, 4_000), zero);
+    let event = side.engine.input(&mut side.conn, now, &bytes, marked, unread);
     side.events.extend((event != TcpEvent::None).then_some(event));
 }
 

@@ -287,7 +287,8 @@ impl Runner {
             } else {
                 let bytes = segment.bytes(ports, self.zero());
                 let marked = segment.ecn == 3;
-                let event = self.side.engine.input(&mut self.side.conn, self.now, &bytes, marked);
+                let Side { engine, conn, .. } = &mut self.side;
+                let event = engine.input(conn, self.now, &bytes, marked, unread);
                 self.side.events.extend((event != TcpEvent::None).then_some(event));
             }
         }

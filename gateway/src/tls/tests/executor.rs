@@ -8,7 +8,7 @@ use super::{Ours, gateways};
 use crate::limits::HANDSHAKE_QUEUE;
 use crate::telemetry::CloseReason;
 use crate::tls::{
-    Done, Established, HandshakeExecutor, Identity, Inline, Job, Outcome, TlsError, Work,
+    Done, Established, HandshakeExecutor, Identity, Inline, Job, KeyCache, Outcome, TlsError, Work,
     spawn_helpers,
 };
 
@@ -79,7 +79,7 @@ fn exercise(executor: &mut dyn HandshakeExecutor) {
         // Take the tickets in by a job too.
         let mut rest = std::mem::take(&mut client.leftover);
         let len = client.records.frame_len(&rest).unwrap().unwrap();
-        client.records.open(&mut rest[..len], Default::default()).unwrap();
+        client.records.open(&mut KeyCache::new(1), &mut rest[..len], Default::default()).unwrap();
         let job = client.records.take_ticket_job().unwrap();
         executor.submit(Job { token: 7, work: Work::Ticket(job) }).unwrap();
         match wait(executor) {

@@ -5,6 +5,7 @@ mod aws_lc;
 mod executor;
 mod handshake;
 mod identity;
+mod keys;
 mod openssl;
 mod pki;
 mod properties;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use super::{
-    CONTROL_RECORDS_MAX, Established, Handshake, Identity, Opened, Progress, RecordLayer, TlsError,
+    CONTROL_RECORDS_MAX, Established, Handshake, Identity, KeyCache, Opened, Progress, RecordLayer,
+    TicketJob, TlsError,
 };
 use crate::limits::{TLS_MAX_PLAINTEXT, TLS_RECORD_HEADER, TLS_RECORD_TRAILER};
 use crate::time::Instant;
@@ -41,6 +43,8 @@ fn bytes(len: usize) -> Vec<u8> {
 /// Our side of an established connection, with what a worker does around the record layer.
 struct Ours {
     records: RecordLayer,
+    /// With room for one: the two directions take it from each other.
+    keys: KeyCache,
     /// Received bytes not opened yet.
     input: Vec<u8>,
     received: Vec<u8>,
@@ -55,6 +59,7 @@ impl Ours {
     fn new(established: Established) -> Self {
         Self {
             records: established.records,
+            keys: KeyCache::new(1),
             input: established.leftover,
             received: Vec::new(),
             output: Vec::new(),
@@ -67,7 +72,7 @@ impl Ours {
     fn flush(&mut self) {
         if self.records.pending() {
             let mut control = [0; CONTROL_RECORDS_MAX];
-            let len = self.records.write_pending(&mut control).unwrap();
+            let len = self.records.write_pending(&mut self.keys, &mut control).unwrap();
             assert!(len > 0, "pending, but nothing written");
             self.output.extend_from_slice(&control[..len]);
         }
@@ -77,7 +82,7 @@ impl Ours {
     fn send(&mut self, data: &[u8]) {
         for chunk in data.chunks(TLS_MAX_PLAINTEXT) {
             self.flush();
-            let record = seal(&mut self.records, chunk).unwrap();
+            let record = seal(self, chunk).unwrap();
             self.output.extend_from_slice(&record);
         }
     }
@@ -88,7 +93,7 @@ impl Ours {
             if self.input.len() < len {
                 break;
             }
-            match self.records.open(&mut self.input[..len], self.now)? {
+            match self.records.open(&mut self.keys, &mut self.input[..len], self.now)? {
                 Opened::Data(data) => self.received.extend_from_slice(data),
                 Opened::Nothing => {}
                 Opened::Ticket => {
@@ -115,10 +120,10 @@ impl Ours {
     }
 }
 
-fn seal(records: &mut RecordLayer, data: &[u8]) -> Result<Vec<u8>, TlsError> {
+fn seal(ours: &mut Ours, data: &[u8]) -> Result<Vec<u8>, TlsError> {
     let mut buf = vec![0; TLS_RECORD_HEADER + data.len() + TLS_RECORD_TRAILER];
     buf[TLS_RECORD_HEADER..][..data.len()].copy_from_slice(data);
-    let len = records.seal(&mut buf, data.len())?;
+    let len = ours.records.seal(&mut ours.keys, &mut buf, data.len())?;
     assert_eq!(len, buf.len());
     Ok(buf)
 }
@@ -248,4 +253,16 @@ fn both_ours(client: &Arc<Identity>, server: &Arc<Identity>) -> (Established, Es
 fn gateways() -> (Arc<Identity>, Arc<Identity>) {
     let pki = Pki::new();
     (pki.gateway("west").identity(), pki.gateway("east").identity())
+}
+
+/// Client and server, for tests of what stands on them.
+pub(crate) fn record_layers() -> (RecordLayer, RecordLayer) {
+    let (client, server) = records::pair();
+    (client.records, server.records)
+}
+
+/// The same with the client's kernel lent out: a key update that the server has asked for waits for it.
+pub(crate) fn awaiting_key_update() -> (RecordLayer, RecordLayer, TicketJob) {
+    let (client, server, job) = records::awaiting_key_update();
+    (client.records, server.records, job)
 }

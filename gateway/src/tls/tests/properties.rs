@@ -89,7 +89,7 @@ fn receive(to: &mut Ours, stream: &[u8], piece: usize) -> Vec<u8> {
             // Must have been brought to an end.
             assert!(to.feed(&[23, 3, 3, 0, 17]).is_err());
             let mut alert = [0; CONTROL_RECORDS_MAX];
-            let _len = to.records.write_pending(&mut alert).unwrap();
+            let _len = to.records.write_pending(&mut to.keys, &mut alert).unwrap();
             assert!(!to.records.pending());
             break;
         }
@@ -165,7 +165,7 @@ proptest! {
         for (content, body) in records {
             let mut buf = vec![0; TLS_RECORD_HEADER + body.len() + TLS_RECORD_TRAILER];
             buf[TLS_RECORD_HEADER..][..body.len()].copy_from_slice(&body);
-            let len = from.records.seal_as(content.into(), &mut buf, body.len()).unwrap();
+            let len = from.records.seal_as(&mut from.keys, content.into(), &mut buf, body.len()).unwrap();
             if content == 23 {
                 sent.extend_from_slice(&body);
             } else if content == 0 {

@@ -16,16 +16,16 @@ fn stock_send(stock: &mut rustls::Connection, data: &[u8]) -> Vec<u8> {
 }
 
 /// One record with `content` as its type, as a misbehaving peer could make it.
-fn forge(records: &mut RecordLayer, content: u8, body: &[u8]) -> Vec<u8> {
+fn forge(ours: &mut Ours, content: u8, body: &[u8]) -> Vec<u8> {
     let mut buf = vec![0; TLS_RECORD_HEADER + body.len() + TLS_RECORD_TRAILER];
     buf[TLS_RECORD_HEADER..][..body.len()].copy_from_slice(body);
-    let len = records.seal_as(content.into(), &mut buf, body.len()).unwrap();
+    let len = ours.records.seal_as(&mut ours.keys, content.into(), &mut buf, body.len()).unwrap();
     assert_eq!(len, buf.len());
     buf
 }
 
 /// Ours on both sides, tickets taken in.
-fn pair() -> (Ours, Ours) {
+pub(super) fn pair() -> (Ours, Ours) {
     let (west, east) = gateways();
     let (client, server) = both_ours(&west, &east);
     let (mut client, server) = (Ours::new(client), Ours::new(server));
@@ -112,15 +112,15 @@ fn key_updates_of_the_peer() {
 fn a_requested_key_update_is_answered_before_data() {
     let (mut client, mut server) = pair();
     for round in 0..TLS_KEY_UPDATES_PER_SECOND as usize {
-        let request = forge(&mut client.records, 22, &[24, 0, 0, 1, 1]);
+        let request = forge(&mut client, 22, &[24, 0, 0, 1, 1]);
         // The forger switches as the honest one would.
         client.records.switch_tx().unwrap();
         server.feed(&request).unwrap();
         assert!(server.records.pending());
-        assert!(matches!(seal(&mut server.records, b"x"), Err(TlsError::ControlPending)));
+        assert!(matches!(seal(&mut server, b"x"), Err(TlsError::ControlPending)));
         let mut small = [0; 26];
         assert!(matches!(
-            server.records.write_pending(&mut small),
+            server.records.write_pending(&mut server.keys, &mut small),
             Err(TlsError::BufferTooSmall { have: 26, need: 27 })
         ));
         server.send(&bytes(round + 1));
@@ -156,11 +156,14 @@ fn a_key_update_put_off_too_long_stops_the_data() {
     let mut buf = [0; TLS_RECORD_HEADER + 1 + TLS_RECORD_TRAILER];
     let mut sealed = 0;
     let error = loop {
-        match client.records.seal(&mut buf, 1) {
+        match client.records.seal(&mut client.keys, &mut buf, 1) {
             Ok(_) => sealed += 1,
             Err(error) => break error,
         }
-        assert!(matches!(server.records.open(&mut buf, Instant::ZERO), Ok(Opened::Data(_))));
+        assert!(matches!(
+            server.records.open(&mut server.keys, &mut buf, Instant::ZERO),
+            Ok(Opened::Data(_))
+        ));
     };
     assert!(matches!(error, TlsError::KeyExhausted));
     assert_eq!(error.reason(), CloseReason::TlsLimit);
@@ -181,7 +184,10 @@ fn close_notify_ends_one_direction() {
         // Nothing that follows is looked at.
         ours.feed(b"GET / HTTP/1.1").unwrap();
         let mut junk = [23, 3, 3, 0, 17, 0];
-        assert_eq!(ours.records.open(&mut junk, Instant::ZERO).unwrap(), Opened::Closed);
+        assert_eq!(
+            ours.records.open(&mut ours.keys, &mut junk, Instant::ZERO).unwrap(),
+            Opened::Closed
+        );
         ours.send(b"last words");
         ours.records.close();
         assert!(ours.records.pending());
@@ -189,7 +195,7 @@ fn close_notify_ends_one_direction() {
         assert_eq!(state, b"last words");
         assert!(stock.process_new_packets().unwrap().peer_has_closed());
         assert!(ours.records.is_write_closed() && !ours.records.pending());
-        assert!(matches!(seal(&mut ours.records, b"x"), Err(TlsError::Closed)));
+        assert!(matches!(seal(&mut ours, b"x"), Err(TlsError::Closed)));
     }
 }
 
@@ -201,7 +207,7 @@ fn key_update_goes_before_close_notify_and_in_parts() {
     client.records.close();
     let mut buf = [0; 30];
     // Only the KeyUpdate fits.
-    let len = client.records.write_pending(&mut buf).unwrap();
+    let len = client.records.write_pending(&mut client.keys, &mut buf).unwrap();
     assert_eq!(len, 27);
     client.output.extend_from_slice(&buf[..len]);
     server.feed(&client.take_output()).unwrap();
@@ -213,13 +219,13 @@ fn key_update_goes_before_close_notify_and_in_parts() {
 fn alerts_end_the_connection() {
     let (mut client, mut server) = pair();
     // user_canceled by itself means nothing.
-    server.feed(&forge(&mut client.records, 21, &[1, 90])).unwrap();
+    server.feed(&forge(&mut client, 21, &[1, 90])).unwrap();
     // A warning level does not make it one (RFC 8446, section 6).
-    let error = server.feed(&forge(&mut client.records, 21, &[1, 40])).unwrap_err();
+    let error = server.feed(&forge(&mut client, 21, &[1, 40])).unwrap_err();
     assert!(matches!(error, TlsError::PeerAlert(AlertDescription::HandshakeFailure)));
     assert_eq!(error.reason(), CloseReason::TlsAlert);
     assert!(!server.records.pending(), "no alert against an alert");
-    assert!(matches!(seal(&mut server.records, b"x"), Err(TlsError::Closed)));
+    assert!(matches!(seal(&mut server, b"x"), Err(TlsError::Closed)));
     assert!(matches!(server.feed(&[]), Err(TlsError::Closed)));
 }
 
@@ -250,7 +256,7 @@ fn misbehaviour_is_answered_with_its_alert() {
         let mut result = Ok(());
         for (content, body) in *records {
             assert!(result.is_ok(), "{name}: before the last record");
-            result = server.feed(&forge(&mut client.records, *content, body));
+            result = server.feed(&forge(&mut client, *content, body));
         }
         let error = result.unwrap_err();
         assert_eq!(error.reason(), CloseReason::TlsRecord, "{name}");
@@ -287,28 +293,28 @@ fn bad_headers_and_altered_records() {
 
     for flip in [0, 4, 5, 10, 25] {
         let (mut client, mut server) = pair();
-        let mut record = seal(&mut client.records, b"payload").unwrap();
+        let mut record = seal(&mut client, b"payload").unwrap();
         record[flip] ^= 1;
         let len = record.len();
-        let error = server.records.open(&mut record, Instant::ZERO).unwrap_err();
+        let error = server.records.open(&mut server.keys, &mut record, Instant::ZERO).unwrap_err();
         assert_eq!(error.reason(), CloseReason::TlsRecord, "byte {flip} of {len}");
     }
     // Cut, lengthened, repeated, out of order.
     let (mut client, mut server) = pair();
-    let mut record = seal(&mut client.records, b"payload").unwrap();
+    let mut record = seal(&mut client, b"payload").unwrap();
     let len = record.len();
     assert!(matches!(
-        server.records.open(&mut record[..len - 1], Instant::ZERO),
+        server.records.open(&mut server.keys, &mut record[..len - 1], Instant::ZERO),
         Err(TlsError::RecordFraming { .. })
     ));
     let (mut client, mut server) = pair();
-    let record = seal(&mut client.records, b"payload").unwrap();
+    let record = seal(&mut client, b"payload").unwrap();
     server.feed(&record).unwrap();
     assert!(matches!(server.feed(&record), Err(TlsError::RecordAuthentication)));
     assert_eq!(server.take_received(), b"payload");
     let (mut client, mut server) = pair();
-    let _first = seal(&mut client.records, b"first").unwrap();
-    let second = seal(&mut client.records, b"second").unwrap();
+    let _first = seal(&mut client, b"first").unwrap();
+    let second = seal(&mut client, b"second").unwrap();
     assert!(matches!(server.feed(&second), Err(TlsError::RecordAuthentication)));
     assert!(server.received.is_empty());
 }
@@ -320,11 +326,11 @@ fn padding_is_taken_off() {
     let mut body = b"data".to_vec();
     body.push(23);
     body.resize(16_384, 0);
-    server.feed(&forge(&mut client.records, 0, &body)).unwrap();
+    server.feed(&forge(&mut client, 0, &body)).unwrap();
     assert_eq!(server.take_received(), b"data");
     // One byte beyond what a record may hold, padding included.
     body.push(0);
-    let error = server.feed(&forge(&mut client.records, 0, &body)).unwrap_err();
+    let error = server.feed(&forge(&mut client, 0, &body)).unwrap_err();
     assert!(matches!(error, TlsError::PlaintextTooLong(16_386)), "{error}");
 }
 
@@ -334,17 +340,17 @@ fn buffers_of_the_wrong_size_are_refused_without_harm() {
     let mut buf = [7; 40];
     for short in 0..27 {
         assert!(matches!(
-            client.records.seal(&mut buf[..short], 5),
+            client.records.seal(&mut client.keys, &mut buf[..short], 5),
             Err(TlsError::BufferTooSmall { need: 27, .. })
         ));
     }
     let mut large = vec![0; 20_000];
     assert!(matches!(
-        client.records.seal(&mut large, 16_385),
+        client.records.seal(&mut client.keys, &mut large, 16_385),
         Err(TlsError::PlaintextTooLong(16_385))
     ));
     assert_eq!(buf, [7; 40]);
-    let len = client.records.seal(&mut buf, 5).unwrap();
+    let len = client.records.seal(&mut client.keys, &mut buf, 5).unwrap();
     server.feed(&buf[..len]).unwrap();
     assert_eq!(server.take_received(), [7; 5]);
 }
@@ -354,14 +360,14 @@ fn floods_are_cut() {
     let (mut client, mut server) = pair();
     for _ in 0..3 {
         for _ in 0..TLS_MAX_EMPTY_RECORDS {
-            server.feed(&forge(&mut client.records, 23, &[])).unwrap();
+            server.feed(&forge(&mut client, 23, &[])).unwrap();
         }
-        server.feed(&forge(&mut client.records, 23, b"x")).unwrap();
+        server.feed(&forge(&mut client, 23, b"x")).unwrap();
     }
     for _ in 0..TLS_MAX_EMPTY_RECORDS {
-        server.feed(&forge(&mut client.records, 23, &[])).unwrap();
+        server.feed(&forge(&mut client, 23, &[])).unwrap();
     }
-    let error = server.feed(&forge(&mut client.records, 23, &[])).unwrap_err();
+    let error = server.feed(&forge(&mut client, 23, &[])).unwrap_err();
     assert!(matches!(error, TlsError::EmptyRecords));
     assert_eq!(error.reason(), CloseReason::TlsLimit);
 
@@ -386,7 +392,7 @@ fn floods_are_cut() {
 fn messages_split_over_records_are_joined() {
     let (mut client, mut server) = pair();
     for byte in [24, 0, 0, 1, 0] {
-        server.feed(&forge(&mut client.records, 22, &[byte])).unwrap();
+        server.feed(&forge(&mut client, 22, &[byte])).unwrap();
     }
     client.records.switch_tx().unwrap();
     client.send(b"new key");
@@ -404,7 +410,7 @@ fn messages_split_over_records_are_joined() {
     let both = [ticket.clone(), ticket].concat();
     let before = client.tickets;
     for piece in both.chunks(9) {
-        client.feed(&forge(&mut server.records, 22, piece)).unwrap();
+        client.feed(&forge(&mut server, 22, piece)).unwrap();
     }
     assert_eq!(client.tickets, before + 2);
 }
@@ -412,7 +418,7 @@ fn messages_split_over_records_are_joined() {
 #[test]
 fn malformed_tickets_end_the_connection() {
     let (mut client, mut server) = pair();
-    let error = client.feed(&forge(&mut server.records, 22, &[4, 0, 0, 2, 0, 0])).unwrap_err();
+    let error = client.feed(&forge(&mut server, 22, &[4, 0, 0, 2, 0, 0])).unwrap_err();
     assert!(matches!(error, TlsError::Ticket(_)), "{error}");
     match server.feed(&client.take_output()).unwrap_err() {
         TlsError::PeerAlert(alert) => assert_eq!(alert, AlertDescription::DecodeError),
@@ -420,7 +426,7 @@ fn malformed_tickets_end_the_connection() {
     }
     // A length no message may have is refused before anything is kept.
     let (mut client, mut server) = pair();
-    let error = client.feed(&forge(&mut server.records, 22, &[4, 255, 255, 255])).unwrap_err();
+    let error = client.feed(&forge(&mut server, 22, &[4, 255, 255, 255])).unwrap_err();
     assert!(matches!(error, TlsError::MessageLength { kind: 4, .. }));
 }
 
@@ -434,10 +440,10 @@ fn many_tickets_are_taken_up_to_the_bound() {
     let mut handshake = Handshake::client(&west, "east").unwrap();
     let (ours, _) = with_stock(&mut handshake, &mut stock, &mut Chance(9), 700);
     let mut ours = *ours.unwrap();
-    let mut jobs = 0;
+    let (mut jobs, mut keys) = (0, KeyCache::new(1));
     let mut rest = std::mem::take(&mut ours.leftover);
     while let Some(len) = ours.records.frame_len(&rest).unwrap() {
-        match ours.records.open(&mut rest[..len], Instant::ZERO).unwrap() {
+        match ours.records.open(&mut keys, &mut rest[..len], Instant::ZERO).unwrap() {
             Opened::Ticket | Opened::Nothing => {}
             other => panic!("{other:?}"),
         }
@@ -461,9 +467,12 @@ fn a_requested_key_update_goes_before_the_tickets() {
     let (mut client, mut server) = pair();
     let mut body = vec![4, 0, 0, 20, 0, 0, 0, 60, 0, 0, 0, 0, 1, 9, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0];
     body.extend_from_slice(&[24, 0, 0, 1, 1]);
-    let mut record = forge(&mut server.records, 22, &body);
+    let mut record = forge(&mut server, 22, &body);
     server.records.switch_tx().unwrap();
-    assert_eq!(client.records.open(&mut record, Instant::ZERO).unwrap(), Opened::Ticket);
+    assert_eq!(
+        client.records.open(&mut client.keys, &mut record, Instant::ZERO).unwrap(),
+        Opened::Ticket
+    );
     assert!(!client.records.ticket_job_ready() && client.records.take_ticket_job().is_none());
     client.flush();
     assert!(client.records.ticket_job_ready());
@@ -484,11 +493,20 @@ fn lent() -> (Ours, Ours, TicketJob) {
     let (client, server) = both_ours(&west, &east);
     let (mut client, server) = (Ours::new(client), Ours::new(server));
     let len = client.records.frame_len(&client.input).unwrap().unwrap();
-    let opened = client.records.open(&mut client.input[..len], Instant::ZERO).unwrap();
+    let opened =
+        client.records.open(&mut client.keys, &mut client.input[..len], Instant::ZERO).unwrap();
     assert_eq!(opened, Opened::Ticket);
     client.input.drain(..len);
     let job = client.records.take_ticket_job().unwrap();
     assert!(client.records.take_ticket_job().is_none(), "one at a time");
+    (client, server, job)
+}
+
+pub(super) fn awaiting_key_update() -> (Ours, Ours, TicketJob) {
+    let (mut client, mut server, job) = lent();
+    let update = forge(&mut server, 22, &[24, 0, 0, 1, 1]);
+    server.records.switch_tx().unwrap();
+    client.feed(&update).unwrap();
     (client, server, job)
 }
 
@@ -516,15 +534,21 @@ fn data_flows_while_the_kernel_is_away() {
 fn a_key_update_blocks_until_the_kernel_is_back() {
     let (mut client, mut server, job) = lent();
     server.send(b"old key");
-    let mut update = forge(&mut server.records, 22, &[24, 0, 0, 1, 0]);
+    let mut update = forge(&mut server, 22, &[24, 0, 0, 1, 0]);
     server.records.switch_tx().unwrap();
-    let data = seal(&mut server.records, b"new key").unwrap();
+    let data = seal(&mut server, b"new key").unwrap();
     client.feed(&server.take_output()).unwrap();
     assert_eq!(client.take_received(), b"old key");
-    assert_eq!(client.records.open(&mut update, Instant::ZERO).unwrap(), Opened::Nothing);
+    assert_eq!(
+        client.records.open(&mut client.keys, &mut update, Instant::ZERO).unwrap(),
+        Opened::Nothing
+    );
     let mut record = data.clone();
     for _ in 0..3 {
-        assert_eq!(client.records.open(&mut record, Instant::ZERO).unwrap(), Opened::Blocked);
+        assert_eq!(
+            client.records.open(&mut client.keys, &mut record, Instant::ZERO).unwrap(),
+            Opened::Blocked
+        );
     }
     assert_eq!(record, data, "left untouched");
     client.records.return_ticket_job(job.run()).unwrap();

@@ -6,7 +6,7 @@ use super::pki::{CRYPTO, Files};
 use super::*;
 use crate::tls::Suite;
 
-fn with_suites(files: &Files, suites: &[Suite]) -> Arc<Identity> {
+pub(super) fn with_suites(files: &Files, suites: &[Suite]) -> Arc<Identity> {
     let time = Arc::new(DefaultTimeProvider);
     Arc::new(Identity::with_suites(&files.pem(), time, CRYPTO, suites).unwrap())
 }
