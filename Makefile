@@ -24,7 +24,7 @@ aws-lc: ## Lints and tests with the feature aws-lc, which `make test` leaves out
 	cargo test --locked --workspace --features clgw/aws-lc --lib --test sim -- \
 		tls:: tunnel:: config:: crypto:: records:: forwarding::
 
-bench: ## The measurements of bench/README.md, into OUT (target/bench); 25 minutes (root)
+bench: ## The measurements of bench/README.md, into OUT (target/bench); 30 minutes (root)
 	@.ci/packages
 	@.ci/envoy
 	cargo build --locked --release -p clgw -p clgw-bench
