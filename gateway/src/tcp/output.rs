@@ -358,6 +358,8 @@ impl TcpConn {
             self.doubt = Doubt::Since(self.clock(now));
         }
         self.spend(now, len);
+        // Without a repair, when the path got narrower, it would be time for a probe at once.
+        self.probe_from = now;
         if start == self.una {
             self.rto_from = now;
         }
