@@ -11,7 +11,7 @@ pub const TX_QUEUE_FRAMES: usize = 1024;
 /// Free TX frames kept at hand per port, so that a reply never has to be given up half-way.
 pub const TX_STASH_FRAMES: usize = 64;
 /// Largest IP packet that a device is given to cut into segments (TSO), bytes: two full TLS records, and
-/// three segments of 9,000.
+/// four segments of 9,000.
 pub const TSO_PACKET: usize = 36 * 1024;
 /// Frames for such packets per queue pair, at the most. Where all are with the device, segments leave one by
 /// one.
@@ -142,7 +142,7 @@ pub const TLS_MAX_RECORD: usize = TLS_RECORD_HEADER + TLS_MAX_PLAINTEXT + TLS_RE
 /// Bytes of handshake flights buffered per connection and direction.
 pub const TLS_MAX_HANDSHAKE: usize = 64 * 1024;
 /// Expanded keys of a worker, two for each tunnel that moves bytes: 2.3 MB where all are used. With
-/// more than 2,048 busy tunnels some records pay for an expansion, a third of a microsecond.
+/// more than 2,048 busy tunnels some records pay for an expansion.
 pub const TLS_EXPANDED_KEYS: usize = 4_096;
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// KeyUpdates a peer may send per second before it is cut.

@@ -104,7 +104,7 @@ pub(super) fn parse<'f>(
 }
 
 /// The connection of a frame that looks like one with a TCP segment and the usual IP header. Nothing of it has
-/// been checked: good for looking ahead only.
+/// been checked: good for looking ahead, and for what a device hashes.
 #[inline]
 pub fn likely_key(frame: &[u8]) -> Option<FlowKey> {
     let ip = frame.get(ETHERNET_HEADER..)?;

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet, TcpPacket};
 
 use super::{Frame, FrameIo, PortCaps, RxBurst, RxMeta, TxMeta};

@@ -9,13 +9,11 @@ use clgw_policy::SourceFile;
 use dpdk_bindings::RssKey;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use smoltcp::wire::{IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket};
 
 use super::SIM_RING;
 use crate::config::{self, GatewayConfig, Host as ConfigHost};
 use crate::control::{Generations, Material, Resolver, stack_config};
-use crate::limits::ETHERNET_HEADER;
-use crate::net::{FlowKey, MacAddr, PortStack, Steering};
+use crate::net::{MacAddr, PortStack, Steering, likely_key};
 use crate::port::sim::{SimFrame, SimPool, SimPort};
 use crate::port::{Frame, FrameIo, PortCaps, RxChecksum, RxMeta};
 use crate::telemetry::{Counters, Event, EventQueue};
@@ -35,9 +33,8 @@ pub enum Spread {
 }
 
 /// What simulated ports do by themselves, for free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
-    #[default]
     Nothing,
     /// Compute and verify checksums, as a good NIC does.
     Checksums,
@@ -218,7 +215,7 @@ impl SimGateway {
             (n, Spread::Random) => self.rng.random_range(0..n),
             // What is not TCP goes to the first.
             (_, Spread::Rss | Spread::OwnHash) => {
-                tcp_key(frame.data()).map_or(0, |key| self.device.owner(&key).into())
+                likely_key(frame.data()).map_or(0, |key| self.device.owner(&key).into())
             }
         };
         if let Some(io) = self.workers[queue].ports_mut().nth(port) {
@@ -247,25 +244,6 @@ impl SimGateway {
         }
         next
     }
-}
-
-/// What RSS looks at; `None` for what is not TCP.
-pub(super) fn tcp_key(frame: &[u8]) -> Option<FlowKey> {
-    let ip = frame.get(ETHERNET_HEADER..)?;
-    let (src, dst, segment): (IpAddr, IpAddr, &[u8]) = match IpVersion::of_packet(ip).ok()? {
-        IpVersion::Ipv4 => {
-            let p = Ipv4Packet::new_checked(ip).ok()?;
-            (p.next_header() == IpProtocol::Tcp).then_some(())?;
-            (p.src_addr().into(), p.dst_addr().into(), ip.get(p.header_len().into()..)?)
-        }
-        IpVersion::Ipv6 => {
-            let p = Ipv6Packet::new_checked(ip).ok()?;
-            (p.next_header() == IpProtocol::Tcp).then_some(())?;
-            (p.src_addr().into(), p.dst_addr().into(), ip.get(40..)?)
-        }
-    };
-    let tcp = TcpPacket::new_checked(segment).ok()?;
-    Some(FlowKey::new((dst, tcp.dst_port()).into(), (src, tcp.src_port()).into()))
 }
 
 fn material(objects: &str, identity: &Arc<Identity>) -> Material {

@@ -21,9 +21,9 @@ pub use gateway::{GatewaySetup, Offload, SimGateway, Spread};
 pub use host::{Host, HostSetup};
 pub use pki::{Pki, SimTime};
 
-use self::gateway::tcp_key;
 pub use crate::host::{App, SocketIo};
 use crate::limits::{ETHERNET_HEADER, RX_BURST};
+use crate::net::likely_key;
 use crate::port::Frame;
 use crate::port::sim::SimFrame;
 use crate::time::Instant;
@@ -264,7 +264,7 @@ impl World {
             self.stats.lost += 1;
             return None;
         }
-        if corrupt > 0.0 && self.rng.random_bool(corrupt) && tcp_key(frame.data()).is_some() {
+        if corrupt > 0.0 && self.rng.random_bool(corrupt) && likely_key(frame.data()).is_some() {
             let data = frame.data_mut();
             let at = self.rng.random_range(ETHERNET_HEADER..data.len());
             data[at] ^= 1 << self.rng.random_range(0..8);
